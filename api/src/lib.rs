@@ -1,0 +1,1 @@
+//! The coordinator's gRPC port: Arrow Flight SQL and Conun's own actions, server and client.

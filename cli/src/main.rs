@@ -1,0 +1,3 @@
+//! The conun command.
+
+fn main() {}

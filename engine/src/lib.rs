@@ -1,0 +1,1 @@
+//! The coordinator: stages, replicas, verdicts, lineage, jobs.

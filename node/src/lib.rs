@@ -1,0 +1,1 @@
+//! A volunteer: accepts orders, fetches inputs, has them run, keeps blocks, signs receipts.

@@ -1,0 +1,1 @@
+//! From SQL to a pinned physical plan: sessions, tables, determinism.

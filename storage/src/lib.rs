@@ -1,0 +1,1 @@
+//! Tables as erasure-coded, content-addressed shards: stores, manifests, placement, leases.

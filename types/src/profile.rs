@@ -1,0 +1,64 @@
+//! The execution profile: the named, versioned set of choices that make identical tasks give identical bytes.
+//!
+//! It is data, so that the planner (which plans under it) and the executor (which runs under it) cannot disagree. Its
+//! hash is in every task and every receipt; a node with another profile gets no such task. Each pin names the
+//! divergence that it closes; docs/ARCHITECTURE.md, "Determinism", tells them at length.
+
+/// Rows in a canonical batch, and in every batch that an operator emits.
+pub const BATCH_ROWS: usize = 8192;
+
+/// Partitions of every shuffle. A constant: a plan that followed the number of nodes or cores would add floats in
+/// another order on another network.
+pub const SHUFFLE_PARTITIONS: usize = 4;
+
+/// Name and version, for people.
+pub const NAME: &str = "conun-1";
+
+/// DataFusion's settings under this profile.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("datafusion.execution.batch_size", "8192"),
+    ("datafusion.execution.target_partitions", "4"),
+    // One partition is a fixed run of shards; never a byte range of a file.
+    ("datafusion.optimizer.repartition_file_scans", "false"),
+    // An idle stream would otherwise take files from a busy one: row order would follow timing.
+    ("datafusion.execution.enable_file_stream_work_stealing", "false"),
+    // Round-robin repartitioning interleaves batches by arrival.
+    ("datafusion.optimizer.enable_round_robin_repartition", "false"),
+    // InterleaveExec reads its inputs at random; UnionExec keeps them apart.
+    ("datafusion.optimizer.prefer_existing_union", "true"),
+    // A filter learnt while running prunes by timing.
+    ("datafusion.optimizer.enable_dynamic_filter_pushdown", "false"),
+    // Partial aggregation that gives up early decides by what it has seen so far: by batch boundaries.
+    ("datafusion.execution.skip_partial_aggregation_probe_ratio_threshold", "1.1"),
+    // View arrays and dictionaries are layout, not value; plain layouts encode the same everywhere.
+    ("datafusion.execution.parquet.schema_force_view_types", "false"),
+    ("datafusion.sql_parser.map_string_types_to_utf8view", "false"),
+    // The local zone of a coordinator must not colour an answer.
+    ("datafusion.execution.time_zone", "+00:00"),
+];
+
+/// BLAKE3 of the profile's name, settings and constants.
+#[must_use]
+pub fn hash() -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("conun execution profile v1");
+    for text in [NAME, env!("CARGO_PKG_VERSION")] {
+        hasher.update(text.as_bytes()).update(&[0]);
+    }
+    for (key, value) in SETTINGS {
+        hasher.update(key.as_bytes()).update(b"=").update(value.as_bytes()).update(&[0]);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_and_settings_agree() {
+        let get = |key| SETTINGS.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+        assert_eq!(get("datafusion.execution.batch_size"), Some(BATCH_ROWS.to_string().as_str()));
+        assert_eq!(get("datafusion.execution.target_partitions"), Some(SHUFFLE_PARTITIONS.to_string().as_str()));
+        assert_eq!(hash(), hash());
+    }
+}
