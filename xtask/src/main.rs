@@ -1,3 +1,39 @@
-//! The repository's own checks and benches.
+//! The repository's own commands: `cargo xtask tidy | ci | bench`.
+//!
+//! What it knows: the rules of this repository, and how to start its programs. What it must not know: the crates
+//! themselves (it builds in seconds, so that `tidy` is cheap to run), apart from the judge of golden answers.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod bench;
+mod ci;
+mod repo;
+mod tidy;
+
+/// Errors of a developer's tool go to a developer: text is enough.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const USAGE: &str = "usage: cargo xtask tidy                 check the repository's own rules
+       cargo xtask ci                   every check and test, as .ci/run runs them
+       cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--port 7480] [--json FILE]
+                                        TPC-H on Conun and its rivals";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first().map(|(command, rest)| (command.as_str(), rest)) {
+        Some(("tidy", [])) => tidy::run(),
+        Some(("ci", [])) => ci::run(),
+        Some(("bench", rest)) => bench::run(rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
