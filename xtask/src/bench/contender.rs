@@ -81,7 +81,7 @@ impl Contender<'_> {
             }
             Contender::Embedded { bin, .. } => {
                 let mut command = Command::new(bin.join("conun"));
-                command.args(["sql", "--format", "csv", "-f"]).arg(script);
+                command.args(["sql", "--local", "--quiet", "--format", "csv", "-f"]).arg(script);
                 command.env_remove("CONUN_CONNECT");
                 command
             }
@@ -93,7 +93,7 @@ impl Contender<'_> {
             Contender::Network { devnet, verify } => {
                 let mut command = devnet.conun();
                 command
-                    .args(["sql", "--format", "csv", "--connect", devnet.url(), "--verify", verify, "-f"])
+                    .args(["sql", "--quiet", "--format", "csv", "--connect", devnet.url(), "--verify", verify, "-f"])
                     .arg(script);
                 command
             }
