@@ -1,0 +1,154 @@
+//! Plans as bytes: DataFusion's protobuf with [`BlockReaderExec`] as its only extension.
+
+use std::sync::Arc;
+
+use conun_types::{Cid, Codec, Error, InputBlock, Volume};
+use datafusion::{
+    arrow::datatypes::{Schema, SchemaRef},
+    error::{DataFusionError, Result},
+    execution::TaskContext,
+    physical_expr::LexOrdering,
+    physical_plan::ExecutionPlan,
+};
+use datafusion_proto::{
+    bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec},
+    physical_plan::{
+        PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+        from_proto::{parse_physical_sort_exprs, parse_protobuf_partitioning},
+        to_proto::{serialize_partitioning, serialize_physical_sort_exprs},
+    },
+    protobuf,
+};
+use prost::Message;
+
+use crate::block_reader::BlockReaderExec;
+
+/// Encodes `plan` for a task envelope.
+///
+/// # Errors
+/// Kind `Internal` where an operator or expression has no encoding: the planner let something through.
+pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>> {
+    physical_plan_to_bytes_with_extension_codec(plan.clone(), &ConunCodec)
+        .map(|bytes| bytes.to_vec())
+        .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
+}
+
+/// Decodes the plan of a task envelope, which may come from a stranger.
+///
+/// # Errors
+/// Kind `Data` where it is malformed, or names a function or operator that this build does not have.
+pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
+    physical_plan_from_bytes_with_extension_codec(bytes, context, &ConunCodec)
+        .map_err(|e| Error::data(format!("a plan cannot be decoded: {}", e.strip_backtrace())))
+}
+
+/// The extension codec.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ConunCodec;
+
+#[derive(Clone, PartialEq, Message)]
+struct ReaderNode {
+    #[prost(message, optional, tag = "1")]
+    schema: Option<protobuf::Schema>,
+    #[prost(message, repeated, tag = "2")]
+    partitions: Vec<PartitionNode>,
+    #[prost(message, optional, tag = "3")]
+    partitioning: Option<protobuf::Partitioning>,
+    #[prost(message, repeated, tag = "4")]
+    ordering: Vec<protobuf::PhysicalSortExprNode>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartitionNode {
+    #[prost(message, repeated, tag = "1")]
+    blocks: Vec<BlockNode>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BlockNode {
+    #[prost(bytes = "vec", tag = "1")]
+    digest: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    rows: u64,
+    #[prost(uint64, tag = "3")]
+    bytes: u64,
+}
+
+impl From<&InputBlock> for BlockNode {
+    fn from(block: &InputBlock) -> Self {
+        Self { digest: block.cid.digest().to_vec(), rows: block.volume.rows, bytes: block.volume.bytes }
+    }
+}
+
+impl BlockNode {
+    fn decode(&self) -> Result<InputBlock> {
+        let digest = <[u8; 32]>::try_from(self.digest.as_slice()).map_err(|_| malformed("a digest of another size"))?;
+        let volume = Volume { rows: self.rows, bytes: self.bytes };
+        Ok(InputBlock { cid: Cid::from_digest(Codec::Raw, digest), volume })
+    }
+}
+
+impl PartitionNode {
+    fn of(blocks: &[InputBlock]) -> Self {
+        Self { blocks: blocks.iter().map(BlockNode::from).collect() }
+    }
+
+    fn decode(&self) -> Result<Vec<InputBlock>> {
+        self.blocks.iter().map(BlockNode::decode).collect()
+    }
+}
+
+impl PhysicalExtensionCodec for ConunCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !inputs.is_empty() {
+            return Err(malformed("it has inputs"));
+        }
+        let node = ReaderNode::decode(buf).map_err(|e| malformed(&e.to_string()))?;
+        let context = PhysicalPlanDecodeContext::new(context, self);
+        let schema = decode_schema(&node)?;
+        let partitioning = parse_protobuf_partitioning(node.partitioning.as_ref(), &context, &schema, converter)?
+            .ok_or_else(|| malformed("no partitioning"))?;
+        let partitions = node.partitions.iter().map(PartitionNode::decode).collect::<Result<_>>()?;
+        let reader = BlockReaderExec::try_new(schema.clone(), partitions, partitioning)?;
+        let ordering = parse_physical_sort_exprs(&node.ordering, &context, &schema, converter)?;
+        Ok(Arc::new(match LexOrdering::new(ordering) {
+            Some(ordering) => reader.with_ordering(ordering),
+            None => reader,
+        }))
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let Some(reader) = node.downcast_ref::<BlockReaderExec>() else {
+            return Err(DataFusionError::NotImplemented(format!("{} has no encoding", node.name())));
+        };
+        let ordering = reader.ordering().iter().flat_map(|o| o.iter().cloned()).collect::<Vec<_>>();
+        let message = ReaderNode {
+            schema: Some(reader.schema().as_ref().try_into().map_err(DataFusionError::from)?),
+            partitions: reader.partitions().iter().map(|blocks| PartitionNode::of(blocks)).collect(),
+            partitioning: Some(serialize_partitioning(&reader.properties().partitioning, self, converter)?),
+            ordering: serialize_physical_sort_exprs(ordering, self, converter)?,
+        };
+        buf.extend_from_slice(&message.encode_to_vec());
+        Ok(())
+    }
+}
+
+fn decode_schema(node: &ReaderNode) -> Result<SchemaRef> {
+    let schema = node.schema.as_ref().ok_or_else(|| malformed("no schema"))?;
+    Ok(Arc::new(Schema::try_from(schema).map_err(|e| malformed(&e.to_string()))?))
+}
+
+fn malformed(what: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("malformed BlockReaderExec: {what}"))
+}

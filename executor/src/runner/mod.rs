@@ -1,0 +1,21 @@
+//! The runner: a child process in which strangers' plans run, without key, network, files or environment.
+//!
+//! The parent ([`RunnerPool`], inside the node) and the child ([`child_main`], behind the hidden command
+//! `conun runner`) talk over the child's standard streams, one task at a time:
+//!
+//! ```text
+//! parent  Run + envelope ─────────────▶ child
+//!         ◀──────────────── Need(cid)           each input, when it is first needed
+//!         Input(cid) + bytes | Missing(cid) ─▶
+//!         ◀──── Block(description) + bytes      each output, in partition order
+//!         ◀─────────── Done | Failed(why)
+//! ```
+//!
+//! A child that is cancelled, dies or talks nonsense is killed and replaced.
+
+mod child;
+mod frame;
+mod pool;
+
+pub use self::child::child_main;
+pub use self::pool::{InputSource, RunnerConfig, RunnerPool};

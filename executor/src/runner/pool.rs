@@ -1,0 +1,251 @@
+//! The parent's side: warm children, one task at a time each.
+
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conun_types::{Cid, Error, Failure, OutputBlock, Result, TaskEnvelope, task::MAX_BLOCKS};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::Semaphore,
+    task::JoinHandle,
+};
+
+use super::frame::{self, Frame, FromRunner, PREFIX, ToRunner};
+use crate::{TaskOutput, canonical};
+
+/// Bytes of a child's standard error that are kept to explain its death.
+const STDERR_TAIL: usize = 4096;
+/// What Rust's allocator says before it aborts.
+const OUT_OF_MEMORY: &str = "memory allocation of";
+
+/// How children are started.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The program, usually this one.
+    pub command: PathBuf,
+    /// Its arguments, usually `runner`.
+    pub args: Vec<OsString>,
+    /// Most children, hence tasks at once.
+    pub max: usize,
+}
+
+/// Gives a task's inputs when its runner asks for them.
+#[async_trait]
+pub trait InputSource: Send + Sync {
+    /// The bytes of `cid`; the runner checks them against the id.
+    ///
+    /// # Errors
+    /// The failure that becomes the task's.
+    async fn load(&self, cid: Cid) -> Result<Bytes, Failure>;
+}
+
+/// Children that run tasks.
+pub struct RunnerPool {
+    config: RunnerConfig,
+    slots: Semaphore,
+    idle: Mutex<Vec<Runner>>,
+}
+
+impl RunnerPool {
+    /// A pool; its children are started when they are needed.
+    #[must_use]
+    pub fn new(config: RunnerConfig) -> Self {
+        let slots = Semaphore::new(config.max.max(1));
+        Self { config, slots, idle: Mutex::default() }
+    }
+
+    /// Starts a child ahead of the first task.
+    ///
+    /// # Errors
+    /// Kind `Internal` where the program cannot be started.
+    pub fn warm(&self) -> Result<()> {
+        let runner = Runner::start(&self.config)?;
+        self.park(runner);
+        Ok(())
+    }
+
+    /// Runs the task that `envelope` (whose bytes are `encoded`) describes, once a child is free. Dropping the future
+    /// kills the child.
+    ///
+    /// # Errors
+    /// The task's failure; [`Failure::Node`] where the child died or broke the protocol.
+    pub async fn run(
+        &self,
+        envelope: &TaskEnvelope,
+        encoded: &Bytes,
+        inputs: &dyn InputSource,
+    ) -> Result<TaskOutput, Failure> {
+        let _slot = self.slots.acquire().await.map_err(|_| Failure::Node("the runners are shut down".into()))?;
+        let mut runner = self.take()?;
+        let outcome = match runner.run(envelope, encoded, inputs).await {
+            Ok(outcome) => outcome,
+            Err(broken) => return Err(runner.explain(broken).await),
+        };
+        // A child that blames itself is not used again.
+        if !matches!(outcome, Err(Failure::Node(_))) {
+            self.park(runner);
+        }
+        outcome
+    }
+
+    fn take(&self) -> Result<Runner, Failure> {
+        loop {
+            let parked = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match parked {
+                None => return Runner::start(&self.config).map_err(|e| Failure::Node(e.message)),
+                Some(mut runner) => {
+                    if runner.is_alive() {
+                        return Ok(runner);
+                    }
+                }
+            }
+        }
+    }
+
+    fn park(&self, runner: Runner) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(runner);
+    }
+}
+
+/// One child. Dropping it kills it; Tokio reaps it.
+struct Runner {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: JoinHandle<String>,
+}
+
+impl Runner {
+    /// In its own process group: Ctrl-C in a terminal is the node's business, which ends its children itself.
+    fn start(config: &RunnerConfig) -> Result<Self> {
+        let mut child = Command::new(&config.command)
+            .args(&config.args)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| Error::internal(format!("cannot start a runner: {e}")))?;
+        let taken = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
+        let ((stdin, stdout), stderr) = taken.ok_or_else(|| Error::internal("a runner without streams"))?;
+        let stderr = tokio::spawn(read_tail(stderr));
+        Ok(Self { child, stdin, stdout: BufReader::new(stdout), stderr })
+    }
+
+    fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The outer error means that the child cannot be used any more.
+    async fn run(
+        &mut self,
+        envelope: &TaskEnvelope,
+        encoded: &Bytes,
+        inputs: &dyn InputSource,
+    ) -> Result<Result<TaskOutput, Failure>> {
+        self.send(&ToRunner::Run, encoded).await?;
+        let mut output = Collected::new(envelope.memory.bytes());
+        loop {
+            let frame = self.receive().await?;
+            match frame.header {
+                FromRunner::Need(cid) => match inputs.load(cid).await {
+                    Ok(bytes) => self.send(&ToRunner::Input(cid), &bytes).await?,
+                    Err(failure) => self.send(&ToRunner::Missing(failure), &[]).await?,
+                },
+                FromRunner::Block(block) => output.push(block, frame.body)?,
+                FromRunner::Done => return Ok(Ok(output.output)),
+                FromRunner::Failed(failure) => return Ok(Err(failure)),
+            }
+        }
+    }
+
+    async fn send<T: Serialize>(&mut self, header: &T, body: &[u8]) -> Result<()> {
+        let head = frame::head(header, body.len())?;
+        self.stdin.write_all(&head).await?;
+        self.stdin.write_all(body).await?;
+        Ok(self.stdin.flush().await?)
+    }
+
+    async fn receive(&mut self) -> Result<Frame<FromRunner>> {
+        let mut prefix = [0; PREFIX];
+        self.stdout.read_exact(&mut prefix).await?;
+        let (header, body) = frame::lengths(&prefix)?;
+        let mut header = vec![0; header];
+        self.stdout.read_exact(&mut header).await?;
+        let mut body = vec![0; body];
+        self.stdout.read_exact(&mut body).await?;
+        Frame::decode(&header, body)
+    }
+
+    /// Kills and reaps the child, and tells from its last words what ended it.
+    async fn explain(mut self, broken: Error) -> Failure {
+        let killed = self.child.kill().await;
+        let words = self.stderr.await.unwrap_or_default();
+        if words.contains(OUT_OF_MEMORY) {
+            return Failure::MemoryExceeded;
+        }
+        if let Err(error) = killed {
+            tracing::warn!(%error, "a runner could not be killed");
+        }
+        let last = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        tracing::warn!(%broken, stderr = %words.trim(), "a runner died");
+        Failure::Node(if last.is_empty() { "the runner died".into() } else { format!("the runner died: {last}") })
+    }
+}
+
+/// The last bytes that a child wrote to its standard error.
+async fn read_tail(mut stderr: tokio::process::ChildStderr) -> String {
+    let mut tail = Vec::new();
+    let mut chunk = [0; 1024];
+    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+        tail.extend_from_slice(&chunk[..read]);
+        tail.drain(..tail.len().saturating_sub(STDERR_TAIL));
+    }
+    String::from_utf8_lossy(&tail).into_owned()
+}
+
+/// Blocks of a task as they arrive. A child ran a stranger's plan: what it says of a block is checked.
+struct Collected {
+    output: TaskOutput,
+    budget: usize,
+}
+
+impl Collected {
+    fn new(budget: usize) -> Self {
+        Self { output: TaskOutput::default(), budget }
+    }
+
+    fn push(&mut self, block: OutputBlock, bytes: Bytes) -> Result<()> {
+        let position = self.output.blocks.len();
+        let left = self.budget.checked_sub(bytes.len()).filter(|_| position < MAX_BLOCKS);
+        self.budget = left.ok_or_else(|| Error::data("more output than its memory class"))?;
+        let described = block.partition as usize == position
+            && block.bytes == bytes.len() as u64
+            && block.cid == Cid::raw(&bytes)
+            && canonical::row_count(&bytes)? == block.rows;
+        if !described {
+            return Err(Error::data("a block that is not as described"));
+        }
+        self.output.blocks.push((block, bytes));
+        Ok(())
+    }
+}
+
+/// Sources are shared by everything that a node does for a task.
+#[async_trait]
+impl<S: InputSource + ?Sized> InputSource for Arc<S> {
+    async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
+        self.as_ref().load(cid).await
+    }
+}

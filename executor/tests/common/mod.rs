@@ -1,0 +1,119 @@
+//! Real plans over real Parquet shards, planned from SQL and wrapped in an envelope.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conun_executor::{encode_plan, object_store::shards_url, session_config};
+use conun_types::{
+    Cid, InputBlock, InputShard, JobId, MemoryClass, OutputBlock, OutputSpec, TaskEnvelope, Volume, profile,
+};
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    catalog::{Session, TableProvider},
+    datasource::{
+        TableType,
+        listing::PartitionedFile,
+        memory::DataSourceExec,
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+    },
+    error::Result,
+    logical_expr::Expr,
+    parquet::arrow::ArrowWriter,
+    physical_plan::ExecutionPlan,
+    prelude::SessionContext,
+};
+
+/// A table whose partitions are one shard each.
+#[derive(Debug)]
+pub struct Shards {
+    schema: SchemaRef,
+    pub shards: Vec<(InputShard, Bytes)>,
+}
+
+impl Shards {
+    pub fn new(batches: &[RecordBatch]) -> Self {
+        Self { schema: batches[0].schema(), shards: batches.iter().map(shard).collect() }
+    }
+
+    pub fn inputs(&self) -> Vec<InputShard> {
+        self.shards.iter().map(|(shard, _)| *shard).collect()
+    }
+
+    pub fn bytes(&self) -> Vec<Bytes> {
+        self.shards.iter().map(|(_, bytes)| bytes.clone()).collect()
+    }
+
+    pub fn by_cid(&self) -> HashMap<Cid, Bytes> {
+        self.shards.iter().map(|(shard, bytes)| (shard.cid, bytes.clone())).collect()
+    }
+}
+
+fn shard(batch: &RecordBatch) -> (InputShard, Bytes) {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    let volume = Volume { rows: batch.num_rows() as u64, bytes: bytes.len() as u64 };
+    (InputShard { cid: Cid::raw(&bytes), volume }, bytes.into())
+}
+
+#[async_trait]
+impl TableProvider for Shards {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let source = Arc::new(ParquetSource::new(self.schema.clone()));
+        let groups = self
+            .shards
+            .iter()
+            .map(|(shard, _)| FileGroup::new(vec![PartitionedFile::new(shard.cid.to_string(), shard.volume.bytes)]));
+        let config = FileScanConfigBuilder::new(shards_url()?, source)
+            .with_file_groups(groups.collect())
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Plans `sql` over `table` as `t`, on one partition where the query shuffles.
+pub async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
+    let context = SessionContext::new_with_config(session_config().with_target_partitions(1));
+    let table = Arc::new(table);
+    context.register_table("t", table.clone()).unwrap();
+    let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    (plan, table)
+}
+
+pub fn envelope(plan: &Arc<dyn ExecutionPlan>, output: OutputSpec, shards: Vec<InputShard>) -> TaskEnvelope {
+    TaskEnvelope {
+        version: TaskEnvelope::VERSION,
+        job: JobId([1; 16]),
+        stage: 1,
+        task: 0,
+        profile: profile::hash(),
+        memory: MemoryClass::Small,
+        plan: encode_plan(plan).unwrap(),
+        output,
+        shards,
+        blocks: Vec::new(),
+    }
+}
+
+pub fn as_input(block: &OutputBlock) -> InputBlock {
+    InputBlock { cid: block.cid, volume: Volume { rows: block.rows, bytes: block.bytes } }
+}

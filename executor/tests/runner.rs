@@ -1,0 +1,152 @@
+//! The runner as a real child process: answers, cancellation, death, garbage.
+
+mod common;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::{Shards, envelope, plan};
+use conun_executor::{
+    MemoryInputs, run_task,
+    runner::{InputSource, RunnerConfig, RunnerPool},
+};
+use conun_types::{Cid, Failure, OutputSpec, TaskEnvelope, codec};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+struct Inputs {
+    blocks: HashMap<Cid, Bytes>,
+    asked: std::sync::Mutex<Vec<Cid>>,
+}
+
+#[async_trait]
+impl InputSource for Inputs {
+    async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
+        self.asked.lock().unwrap().push(cid);
+        self.blocks.get(&cid).cloned().ok_or(Failure::InputMissing(cid))
+    }
+}
+
+/// Never answers.
+struct Stuck;
+
+#[async_trait]
+impl InputSource for Stuck {
+    async fn load(&self, _: Cid) -> Result<Bytes, Failure> {
+        std::future::pending().await
+    }
+}
+
+fn pool(command: &str, args: &[&str]) -> RunnerPool {
+    let args = args.iter().map(Into::into).collect();
+    RunnerPool::new(RunnerConfig { command: command.into(), args, max: 1 })
+}
+
+fn runner() -> RunnerPool {
+    pool(env!("CARGO_BIN_EXE_conun-test-runner"), &[])
+}
+
+async fn task(sql: &str) -> (TaskEnvelope, Bytes, Inputs) {
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+    let table = Shards::new(&[RecordBatch::try_from_iter([("v", values)]).unwrap()]);
+    let (plan, table) = plan(sql, table).await;
+    let envelope = envelope(&plan, OutputSpec::Passthrough, table.inputs());
+    let bytes = codec::encode(&envelope).unwrap().into();
+    (envelope, bytes, Inputs { blocks: table.by_cid(), asked: Default::default() })
+}
+
+const SUM: &str = "select v % 7 k, sum(v) from t group by 1 order by 1";
+
+#[tokio::test]
+async fn answers_as_in_process_and_asks_for_an_input_once() {
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let pool = runner();
+    pool.warm().unwrap();
+    let expected = run_task(&envelope, Arc::new(MemoryInputs::new(inputs.blocks.values().cloned()))).await.unwrap();
+    for _ in 0..3 {
+        let output = pool.run(&envelope, &bytes, &inputs).await.unwrap();
+        assert_eq!(output.blocks, expected.blocks);
+    }
+    assert_eq!(inputs.asked.lock().unwrap().len(), 1, "a warm runner keeps verified inputs");
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        pool.run(&envelope, &bytes, &inputs).await.unwrap();
+    }
+    eprintln!("a tiny task over a warm runner: {:?}", started.elapsed() / 20);
+}
+
+#[tokio::test]
+async fn failures_come_through_and_the_runner_goes_on() {
+    let (envelope, bytes, inputs) = task("select v / (v - v) from t").await;
+    let pool = runner();
+    let failed = pool.run(&envelope, &bytes, &inputs).await.unwrap_err();
+    assert_eq!(failed, Failure::Query("Divide by zero error".into()));
+    let empty = Inputs { blocks: HashMap::new(), asked: Default::default() };
+    let (other, other_bytes, _) = task("select max(v) from t").await;
+    // The shard is cached by now: what is missing must be another.
+    let (mut unknown, _, _) = task(SUM).await;
+    unknown.plan = vec![9];
+    let unknown_bytes = codec::encode(&unknown).unwrap().into();
+    assert!(matches!(pool.run(&unknown, &unknown_bytes, &empty).await, Err(Failure::Refused(_))));
+    assert!(pool.run(&other, &other_bytes, &empty).await.is_ok());
+    let missing = runner().run(&other, &other_bytes, &empty).await.unwrap_err();
+    assert_eq!(missing, Failure::InputMissing(other.shards[0].cid));
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_not_used() {
+    let (envelope, bytes, mut inputs) = task(SUM).await;
+    for block in inputs.blocks.values_mut() {
+        *block = Bytes::from_static(b"forged");
+    }
+    let failed = runner().run(&envelope, &bytes, &inputs).await.unwrap_err();
+    assert!(matches!(failed, Failure::Node(_)), "{failed}");
+}
+
+#[tokio::test]
+async fn dropping_a_task_kills_its_runner_and_the_next_gets_a_fresh_one() {
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let pool = runner();
+    let cancelled = tokio::time::timeout(Duration::from_millis(300), pool.run(&envelope, &bytes, &Stuck)).await;
+    assert!(cancelled.is_err());
+    assert!(pool.run(&envelope, &bytes, &inputs).await.is_ok());
+}
+
+#[tokio::test]
+async fn children_that_die_or_talk_nonsense_are_a_node_failure() {
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let cases: [(&str, &[&str]); 5] = [
+        ("/bin/false", &[]),
+        ("/bin/echo", &["hello, this is not a frame at all, is it?"]),
+        ("/bin/sh", &["-c", "exec cat"]),
+        ("/bin/sh", &["-c", "kill -9 $$"]),
+        ("/nonexistent/conun", &[]),
+    ];
+    for (command, args) in cases {
+        let run = pool(command, args);
+        let failed = tokio::time::timeout(Duration::from_secs(10), run.run(&envelope, &bytes, &inputs)).await;
+        let failed = failed.expect("it never hangs").unwrap_err();
+        assert!(matches!(failed, Failure::Node(_)), "{command}: {failed}");
+    }
+    let aborted = pool("/bin/sh", &["-c", "echo 'memory allocation of 99 bytes failed' >&2; kill -6 $$"]);
+    assert_eq!(aborted.run(&envelope, &bytes, &inputs).await.unwrap_err(), Failure::MemoryExceeded);
+}
+
+#[tokio::test]
+async fn a_child_ends_when_its_parent_does() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_conun-test-runner"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdin.take());
+    for _ in 0..100 {
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("the runner outlived its parent");
+}
