@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::features::FEATURES;
 use crate::repo::{Finding, TextFile};
 
 /// Workspace crates that a crate may depend on. Development dependencies are free: tests may join parts that the
@@ -18,10 +19,12 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("conun-cli", None),
     ("conun-sql-examples", Some(&[])),
     ("conun-benches", None),
+    ("conun-features", Some(&[])),
     ("xtask", Some(&["conun-sql-examples"])),
 ];
 
-/// Foreign crates (by prefix) that only one folder may name, in any kind of dependency.
+/// Foreign crates (by prefix) that only one folder may name, in any kind of dependency; beside it
+/// [`FEATURES`] names them all.
 const ONLY_IN: &[(&str, &str)] =
     &[("libp2p", "network/"), ("alloy", "contracts/chain/"), ("ballista", "engine/"), ("tonic", "api/")];
 
@@ -52,13 +55,14 @@ fn check_one(file: &TextFile) -> Vec<Finding> {
     findings
 }
 
-struct Dependency {
-    name: String,
+/// A dependency by name.
+pub(super) struct Dependency {
+    pub(super) name: String,
     development: bool,
 }
 
 /// All dependencies, those of targets included.
-fn dependencies(manifest: &Table) -> Vec<Dependency> {
+pub(super) fn dependencies(manifest: &Table) -> Vec<Dependency> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let tables =
         std::iter::once(manifest).chain(targets.into_iter().flat_map(Table::values).filter_map(Value::as_table));
@@ -70,14 +74,17 @@ fn dependencies(manifest: &Table) -> Vec<Dependency> {
         .collect()
 }
 
-fn package_name(manifest: &Table) -> &str {
+pub(super) fn package_name(manifest: &Table) -> &str {
     manifest.get("package").and_then(|p| p.get("name")).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// What is wrong with a dependency, if anything.
 fn complaint(manifest: &Table, path: &str, dependency: &Dependency) -> Option<String> {
     let (package, name) = (package_name(manifest), dependency.name.as_str());
-    if let Some((_, home)) = ONLY_IN.iter().find(|(prefix, home)| name.starts_with(prefix) && !path.starts_with(home)) {
+    let elsewhere = |(prefix, home): &&(&str, &str)| name.starts_with(prefix) && !path.starts_with(home);
+    if package != FEATURES
+        && let Some((_, home)) = ONLY_IN.iter().find(elsewhere)
+    {
         return Some(format!("{name} may only be used in {home}"));
     }
     if !dependency.development && BANNED.contains(&(package, name)) {
@@ -139,6 +146,7 @@ mod tests {
             ("cli", "conun-cli", "[dependencies]\nconun-network.workspace = true\n", false),
             ("node", "conun-node", "[dev-dependencies]\nlibp2p-stream = '1'\n", true),
             ("network", "conun-network", "[dependencies]\nlibp2p-stream = '1'\n", false),
+            ("features", "conun-features", "[dependencies]\nlibp2p = '1'\n", false),
             ("new", "conun-new", "[dependencies]\nconun-types.workspace = true\n", true),
         ] {
             assert_eq!(!findings(folder, package, rest).is_empty(), wrong, "{package} {rest}");

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: rules that neither the compiler nor clippy can know. One file a rule.
 
+mod features;
 mod links;
 mod manifests;
 mod modules;
@@ -14,6 +15,7 @@ pub(crate) fn run() -> Result<()> {
     let files = repo::text_files(&root)?;
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(manifests::check(&files));
+    findings.extend(features::check(&files));
     findings.extend(modules::check(&files));
     findings.extend(text::check(&files));
     findings.extend(links::check(&files, &|path| root.join(path).exists()));
