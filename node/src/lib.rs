@@ -1,1 +1,20 @@
 //! A volunteer: accepts orders, fetches inputs, has them run, keeps blocks, signs receipts.
+//!
+//! [`NodeService`] implements [`conun_types::port::Volunteer`]. A task's way: [`desk`] decides about the offer; `fetch`
+//! gets what the task needs; a runner process (`conun-executor`) runs it; [`NodeService`] keeps the blocks under the
+//! offer's lease, opens them to bearers of the offer's capability, and signs the receipt. [`twin`] holds the dishonest
+//! twins that a network must catch.
+//!
+//! What it knows: its key, its store, its runners, the network's port. What it must not know: libp2p, plans, SQL, what
+//! other replicas answered.
+
+pub mod capabilities;
+pub mod config;
+pub mod desk;
+mod fetch;
+mod service;
+pub mod twin;
+
+pub use crate::config::NodeConfig;
+pub use crate::service::NodeService;
+pub use crate::twin::LiarMode;

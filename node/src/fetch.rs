@@ -1,0 +1,167 @@
+//! The inputs of one task: from the local store, else from the holders that the offer names, else decoded from the
+//! shard's group.
+//!
+//! Inputs that are not here are fetched while the runner starts. The network verified what it hands out; a holder that
+//! sent wrong bytes is named in a complaint, and the next one is asked.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conun_executor::runner::InputSource;
+use conun_storage::{Store, degraded::recover_shard};
+use conun_types::{
+    Cid, Clock, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Source, TaskEnvelope,
+    port::{CallError, Network},
+    wire::{ReadBlock, WriteBlock},
+};
+use futures::{FutureExt, StreamExt, stream};
+use tokio::sync::OnceCell;
+
+/// Inputs fetched at once for a task.
+const PARALLEL: usize = 8;
+/// How long one holder is waited for.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Larger inputs are read back from the store, not held in memory until the task ends.
+const HELD: usize = 4 << 20;
+/// How long a fetched block is kept for later tasks, unless room is needed.
+const CACHE_SECONDS: u64 = 3600;
+
+/// What a fetch needs of its node.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) local: NodeId,
+    pub(crate) store: Arc<Store>,
+    pub(crate) network: Option<Arc<dyn Network>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The inputs of one task.
+pub(crate) struct TaskFetch {
+    node: Surroundings,
+    inputs: HashMap<Cid, Input>,
+    complaints: Mutex<Vec<Complaint>>,
+}
+
+/// An input, where it may be found, and what became of fetching it.
+struct Input {
+    source: Option<Source>,
+    fetched: OnceCell<Result<Fetched, Failure>>,
+}
+
+#[derive(Clone)]
+enum Fetched {
+    Held(Bytes),
+    Stored,
+}
+
+impl TaskFetch {
+    pub(crate) fn new(node: Surroundings, envelope: &TaskEnvelope, sources: Vec<Source>) -> Self {
+        let mut sources: HashMap<Cid, Source> = sources.into_iter().map(|s| (s.cid, s)).collect();
+        let cids = envelope.shards.iter().map(|s| s.cid).chain(envelope.blocks.iter().map(|b| b.cid));
+        let inputs = cids.map(|cid| (cid, Input { source: sources.remove(&cid), fetched: OnceCell::new() })).collect();
+        Self { node, inputs, complaints: Mutex::default() }
+    }
+
+    /// Fetches what is not here. Failures wait until the runner asks for the input.
+    pub(crate) async fn prefetch(&self) {
+        let missing = self.inputs.iter().filter(|(cid, _)| !self.node.store.contains(cid));
+        stream::iter(missing)
+            .for_each_concurrent(PARALLEL, |(cid, input)| async move {
+                let _ = self.fetched(cid, input).await;
+            })
+            .await;
+    }
+
+    /// Holders that sent wrong bytes.
+    pub(crate) fn complaints(&self) -> Vec<Complaint> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn fetched(&self, cid: &Cid, input: &Input) -> Result<Fetched, Failure> {
+        input.fetched.get_or_init(|| self.fetch(*cid, input.source.as_ref())).await.clone()
+    }
+
+    async fn fetch(&self, cid: Cid, source: Option<&Source>) -> Result<Fetched, Failure> {
+        let source = source.ok_or(Failure::InputMissing(cid))?;
+        let bytes = match self.from_holders(source).await {
+            Some(bytes) => bytes,
+            None => self.recover(source).await.map_err(|error| {
+                tracing::info!(%cid, %error, "an input is not to be had");
+                Failure::InputMissing(cid)
+            })?,
+        };
+        let stored = self.cache(cid, bytes.clone());
+        Ok(if stored && bytes.len() > HELD { Fetched::Stored } else { Fetched::Held(bytes) })
+    }
+
+    /// The first holder's answer that verifies.
+    async fn from_holders(&self, source: &Source) -> Option<Bytes> {
+        for holder in source.holders.iter().filter(|h| h.peer.id != self.node.local) {
+            match self.read(source, holder).await {
+                Ok(bytes) => return Some(bytes),
+                Err(error) => tracing::debug!(cid = %source.cid, %error, "a holder did not give a block"),
+            }
+        }
+        None
+    }
+
+    async fn read(&self, source: &Source, holder: &Holder) -> Result<Bytes, CallError> {
+        let peer = holder.peer.id;
+        let network = self.node.network.as_ref();
+        let network =
+            network.ok_or_else(|| CallError::Unreachable { peer, reason: "this node is not on a network".into() })?;
+        let request = ReadBlock::whole(source.cid, holder.capability);
+        let read = tokio::time::timeout(HOLDER_TIMEOUT, network.read_block(&holder.peer, request)).await;
+        let read = read.unwrap_or(Err(CallError::TimedOut(peer)));
+        if let Err(CallError::Misbehaved { .. }) = &read {
+            let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+            complaints.push(Complaint { peer, cid: source.cid });
+        }
+        read
+    }
+
+    /// Decodes the shard from other members of its group, each from here or from its holders.
+    async fn recover(&self, source: &Source) -> conun_types::Result<Bytes> {
+        let recovery = source.recovery.as_ref().ok_or_else(|| Error::unavailable("nobody has it"))?;
+        let fetch = |member: Source| {
+            async move {
+                if let Ok(bytes) = self.node.store.read(&member.cid) {
+                    return Ok(bytes);
+                }
+                self.from_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
+            }
+            .boxed()
+        };
+        recover_shard(recovery, &fetch).await
+    }
+
+    /// Keeps a fetched block for later tasks; false where there is no room.
+    fn cache(&self, cid: Cid, bytes: Bytes) -> bool {
+        let expires = self.node.clock.unix_seconds().saturating_add(CACHE_SECONDS);
+        let lease = Lease { id: LeaseId::named("fetched"), kind: LeaseKind::Cache, expires };
+        let request = WriteBlock { cid, len: bytes.len() as u64, lease };
+        self.node.store.keep(self.node.local, &request, bytes).is_ok()
+    }
+}
+
+#[async_trait]
+impl InputSource for TaskFetch {
+    async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
+        // The runner ran a stranger's plan: it gets the task's inputs and nothing else of the store.
+        let input = self.inputs.get(&cid).ok_or_else(|| Failure::Refused(format!("{cid} is no input of the task")))?;
+        if !input.fetched.initialized()
+            && let Ok(bytes) = self.node.store.read(&cid)
+        {
+            return Ok(bytes);
+        }
+        match self.fetched(&cid, input).await? {
+            Fetched::Held(bytes) => Ok(bytes),
+            Fetched::Stored => self.node.store.read(&cid).map_err(|_| Failure::InputMissing(cid)),
+        }
+    }
+}

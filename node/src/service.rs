@@ -1,0 +1,405 @@
+//! The honest volunteer.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conun_executor::{
+    TaskOutput,
+    runner::{RunnerConfig, RunnerPool},
+};
+use conun_storage::{Limits, Store};
+use conun_types::{
+    Answer, Clock, Complaint, Error, Failure, NodeId, NodeKey, Outcome, OutputBlock, Result, SignedReceipt,
+    SystemClock, TaskEnvelope, TaskOffer, TaskReceipt, Vote, WorkUnits,
+    eip712::Domain,
+    port::{Network, OfferReply, Volunteer},
+    profile,
+    task::{output_volume, outputs_root},
+    wire::{BlockError, ControlReply, ControlRequest, Hello, PROTOCOL_VERSION, ReadBlock, WriteBlock},
+};
+
+use crate::{
+    capabilities::Capabilities,
+    config::NodeConfig,
+    desk::{Desk, Terms},
+    fetch::{Surroundings, TaskFetch},
+    twin,
+};
+
+/// Blocks up to this size are read and written on the caller's thread: handing them to another costs more.
+const SMALL: usize = 256 << 10;
+
+/// A volunteer: one key, one store, some runners.
+pub struct NodeService {
+    config: NodeConfig,
+    key: NodeKey,
+    domain: Domain,
+    clock: Arc<dyn Clock>,
+    store: Arc<Store>,
+    capabilities: Mutex<Capabilities>,
+    desk: Mutex<Desk>,
+    runners: RunnerPool,
+    network: OnceLock<Arc<dyn Network>>,
+}
+
+/// What came of running a task, before anything of it is kept or signed.
+pub(crate) struct Executed {
+    pub(crate) envelope: TaskEnvelope,
+    pub(crate) output: TaskOutput,
+    pub(crate) complaints: Vec<Complaint>,
+}
+
+impl NodeService {
+    /// Opens the store in `config.dir`, starts a runner, and collects expired leases in the background as long as the
+    /// service lives. Call it inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// Those of the file system; kind `Internal` where no runner can be started.
+    pub fn start(config: NodeConfig, key: NodeKey) -> Result<Arc<Self>> {
+        Self::start_with(config, key, Arc::new(SystemClock))
+    }
+
+    /// As [`NodeService::start`], with another clock.
+    ///
+    /// # Errors
+    /// As [`NodeService::start`].
+    pub fn start_with(config: NodeConfig, key: NodeKey, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+        let limits = Limits { per_coordinator: config.per_coordinator_quota, ..Limits::of(config.store_quota) };
+        let store = Store::open(&config.dir, key.id(), limits, clock.clone())?;
+        let capabilities = Capabilities::open(&capabilities_path(&config.dir))?;
+        let domain = Domain::default();
+        let terms = Terms {
+            id: key.id(),
+            cores: config.cores.max(1),
+            memory: config.memory,
+            allow: config.allow.clone(),
+            domain,
+        };
+        let runners = RunnerPool::new(RunnerConfig {
+            command: config.runner.clone(),
+            args: config.runner_args.clone(),
+            max: terms.cores,
+        });
+        runners.warm()?;
+        let service = Arc::new(Self {
+            key,
+            domain,
+            clock,
+            store: Arc::new(store),
+            capabilities: Mutex::new(capabilities),
+            desk: Mutex::new(Desk::new(terms)),
+            runners,
+            network: OnceLock::new(),
+            config,
+        });
+        tokio::spawn(collect_garbage(Arc::downgrade(&service), service.config.gc_interval));
+        Ok(service)
+    }
+
+    /// Gives the service the network through which it fetches inputs. The network needs the service first, hence this
+    /// second step; only the first call counts.
+    pub fn attach(&self, network: Arc<dyn Network>) {
+        let _ = self.network.set(network);
+    }
+
+    /// What to serve to peers: this service, or its dishonest twin where the configuration asks for one.
+    #[must_use]
+    pub fn volunteer(self: &Arc<Self>) -> Arc<dyn Volunteer> {
+        match self.config.liar {
+            Some(mode) => Arc::new(twin::Twin::new(self.clone(), mode)),
+            None => self.clone(),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.key.id()
+    }
+
+    /// Its blocks.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn capabilities(&self) -> MutexGuard<'_, Capabilities> {
+        self.capabilities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn welcome(&self, from: &NodeId) -> bool {
+        self.desk().terms().welcome(from)
+    }
+
+    /// Runs an accepted task, in the time that its offer gives.
+    pub(crate) async fn execute(
+        &self,
+        from: NodeId,
+        offer: &TaskOffer,
+        encoded: &Bytes,
+    ) -> Result<Executed, (Failure, Vec<Complaint>)> {
+        if !self.desk().is_open(&from, &offer.order.order) {
+            return Err((Failure::Refused("no such offer was accepted".into()), Vec::new()));
+        }
+        let envelope = open_envelope(offer, encoded).map_err(|reason| (Failure::Refused(reason), Vec::new()))?;
+        let node = Surroundings {
+            local: self.id(),
+            store: self.store.clone(),
+            network: self.network.get().cloned(),
+            clock: self.clock.clone(),
+        };
+        let fetch = TaskFetch::new(node, &envelope, offer.sources.clone());
+        let time = Duration::from_millis(offer.timeout_ms);
+        let outcome = tokio::time::timeout(time, self.run_fetching(&envelope, encoded, &fetch)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Failure::Node("out of time".into())));
+        let complaints = fetch.complaints();
+        match outcome {
+            Ok(output) => Ok(Executed { envelope, output, complaints }),
+            Err(failure) => Err((failure, complaints)),
+        }
+    }
+
+    /// Runs the task while its inputs arrive.
+    async fn run_fetching(
+        &self,
+        envelope: &TaskEnvelope,
+        encoded: &Bytes,
+        fetch: &TaskFetch,
+    ) -> Result<TaskOutput, Failure> {
+        let run = self.runners.run(envelope, encoded, fetch);
+        tokio::pin!(run);
+        tokio::select! {
+            biased;
+            output = &mut run => output,
+            () = fetch.prefetch() => run.await,
+        }
+    }
+
+    /// Keeps the blocks of a task and signs for them.
+    pub(crate) async fn publish(
+        &self,
+        from: NodeId,
+        offer: &TaskOffer,
+        envelope: &TaskEnvelope,
+        output: TaskOutput,
+    ) -> Result<Vote, Failure> {
+        let outputs: Vec<OutputBlock> = output.blocks.iter().map(|(block, _)| *block).collect();
+        let node = |e: Error| Failure::Node(e.message);
+        self.capabilities().grant(offer.capability, outputs.iter().map(|b| b.cid).collect()).map_err(node)?;
+        for (block, bytes) in output.blocks {
+            let request = WriteBlock { cid: block.cid, len: block.bytes, lease: offer.lease };
+            let kept = self.with_store(bytes.len(), move |store| store.keep(from, &request, bytes)).await;
+            kept.map_err(|e| Failure::Node(e.to_string()))?;
+        }
+        let receipt = self.receipt(offer, envelope, &outputs).map_err(node)?;
+        Ok(Vote { receipt: SignedReceipt::sign(receipt, &self.domain, &self.key), outputs })
+    }
+
+    fn receipt(&self, offer: &TaskOffer, envelope: &TaskEnvelope, outputs: &[OutputBlock]) -> Result<TaskReceipt> {
+        let volume = output_volume(outputs);
+        Ok(TaskReceipt {
+            order_hash: offer.order.order.struct_hash()?,
+            provider: self.key.address(),
+            profile: envelope.profile,
+            inputs_root: envelope.inputs_root(),
+            outputs_root: outputs_root(outputs),
+            rows: volume.rows,
+            bytes: volume.bytes,
+            units: WorkUnits::of(envelope.input_volume(), volume),
+        })
+    }
+
+    /// Runs `job`, which moves about `len` bytes, where it does not hold up others.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        len: usize,
+        job: impl FnOnce(&Store) -> Result<T, BlockError> + Send + 'static,
+    ) -> Result<T, BlockError> {
+        if len <= SMALL {
+            return job(&self.store);
+        }
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || job(&store)).await;
+        done.unwrap_or_else(|e| Err(BlockError::Node(e.to_string())))
+    }
+
+    fn may_read(&self, request: &ReadBlock) -> Result<(), BlockError> {
+        if self.store.is_public(&request.cid) {
+            return Ok(());
+        }
+        if !self.store.contains(&request.cid) {
+            return Err(BlockError::NotFound);
+        }
+        match request.capability {
+            Some(capability) if self.capabilities().allows(&request.cid, &capability) => Ok(()),
+            _ => Err(BlockError::Denied),
+        }
+    }
+
+    fn renew(&self, from: NodeId, cids: &[conun_types::Cid], lease: conun_types::Lease) -> ControlReply {
+        match self.store.renew(from, cids, lease) {
+            Ok(here) => ControlReply::Has(here),
+            Err(error) => refuse(&error.to_string()),
+        }
+    }
+
+    fn collect(&self) {
+        let collected = self.store.gc(self.clock.unix_seconds());
+        let retained = self.capabilities().retain(|cid| self.store.contains(cid));
+        match (collected, retained) {
+            (Ok(freed), Ok(())) if freed.blocks > 0 => tracing::debug!(?freed, "leases expired"),
+            (Ok(_), Ok(())) => {}
+            (collected, retained) => tracing::warn!(?collected, ?retained, "the store could not be tidied"),
+        }
+    }
+}
+
+fn capabilities_path(dir: &Path) -> std::path::PathBuf {
+    dir.join("capabilities.log")
+}
+
+/// The envelope, if it is the one that was ordered and offered.
+fn open_envelope(offer: &TaskOffer, encoded: &[u8]) -> Result<TaskEnvelope, String> {
+    let order = &offer.order.order;
+    if !order.task_cid.matches(encoded) {
+        return Err("the task is not the one that was ordered".into());
+    }
+    let envelope = TaskEnvelope::decode(encoded).map_err(|e| e.message)?;
+    if envelope.profile != profile::hash() || envelope.profile != offer.profile {
+        return Err("this node runs another execution profile".into());
+    }
+    if envelope.memory != offer.memory || envelope.job != order.job {
+        return Err("the task is not the one that was offered".into());
+    }
+    Ok(envelope)
+}
+
+fn refuse(reason: &str) -> ControlReply {
+    ControlReply::Refused(Error::unavailable(reason))
+}
+
+async fn collect_garbage(service: Weak<NodeService>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(service) = service.upgrade() else { return };
+        // Deleting files may take its time.
+        if tokio::task::spawn_blocking(move || service.collect()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Holds a task's slot; gives it back however the task ends, also when it is cancelled.
+pub(crate) struct Slot<'a> {
+    service: &'a NodeService,
+    from: NodeId,
+    offer: &'a TaskOffer,
+}
+
+impl<'a> Slot<'a> {
+    pub(crate) fn new(service: &'a NodeService, from: NodeId, offer: &'a TaskOffer) -> Self {
+        Self { service, from, offer }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.service.desk().close(&self.from, &self.offer.order.order);
+    }
+}
+
+/// `outcome` as an answer; complaints go along whatever came of the task.
+pub(crate) fn answer(outcome: Result<Vote, Failure>, complaints: Vec<Complaint>) -> Answer {
+    let outcome = outcome.map_or_else(Outcome::Failed, Outcome::Done);
+    Answer { outcome, complaints }
+}
+
+#[async_trait]
+impl Volunteer for NodeService {
+    fn hello(&self) -> Hello {
+        let (store_used, store_quota) = self.store.usage();
+        let desk = self.desk();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Hello {
+            version: PROTOCOL_VERSION,
+            agent: format!("conun/{}", env!("CARGO_PKG_VERSION")),
+            volunteer: true,
+            profiles: vec![profile::hash().into()],
+            cores: count(desk.terms().cores),
+            running: count(desk.running()),
+            store_quota,
+            store_used,
+        }
+    }
+
+    async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply {
+        self.desk().offer(from, offer, self.clock.now())
+    }
+
+    async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
+        let _slot = Slot::new(self, from, &offer);
+        match self.execute(from, &offer, &envelope).await {
+            Ok(Executed { envelope, output, complaints }) => {
+                answer(self.publish(from, &offer, &envelope, output).await, complaints)
+            }
+            Err((failure, complaints)) => answer(Err(failure), complaints),
+        }
+    }
+
+    fn release(&self, from: NodeId, offer: &TaskOffer) {
+        self.desk().close(&from, &offer.order.order);
+    }
+
+    async fn read_block(&self, _: NodeId, request: &ReadBlock) -> Result<Bytes, BlockError> {
+        self.may_read(request)?;
+        let cid = request.cid;
+        let len = self.store.len_of(&cid).and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
+        self.with_store(len, move |store| store.read(&cid)).await
+    }
+
+    async fn may_write(&self, from: NodeId, request: &WriteBlock) -> Result<(), BlockError> {
+        if !self.welcome(&from) {
+            return Err(BlockError::Denied);
+        }
+        self.store.admit(from, request)
+    }
+
+    async fn write_block(&self, from: NodeId, request: WriteBlock, data: Bytes) -> Result<(), BlockError> {
+        if !self.welcome(&from) {
+            return Err(BlockError::Denied);
+        }
+        // Tables and pins are synced to disk: that waits even where they are small.
+        self.with_store(usize::MAX, move |store| store.keep(from, &request, data)).await
+    }
+
+    async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {
+        let changes = matches!(request, ControlRequest::Renew { .. } | ControlRequest::PutPointer(_));
+        if changes && !self.welcome(&from) {
+            return refuse("this node serves other coordinators");
+        }
+        match request {
+            ControlRequest::Hello => ControlReply::Hello(self.hello()),
+            ControlRequest::Has(cids) => ControlReply::Has(cids.iter().map(|cid| self.store.contains(cid)).collect()),
+            ControlRequest::Renew { cids, lease } => self.renew(from, &cids, lease),
+            ControlRequest::EndLease(lease) => match self.store.end_lease(from, lease) {
+                Ok(()) => ControlReply::Done,
+                Err(error) => refuse(&error.to_string()),
+            },
+            ControlRequest::PutPointer(pointer) => match self.store.put_pointer(pointer) {
+                Ok(()) => ControlReply::Done,
+                Err(error) => ControlReply::Refused(error),
+            },
+            ControlRequest::Pointers => ControlReply::Pointers(self.store.pointers()),
+            ControlRequest::Peers => ControlReply::Peers(Vec::new()),
+        }
+    }
+}

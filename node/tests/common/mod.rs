@@ -1,0 +1,296 @@
+//! Nodes joined in memory, a coordinator's key, and a real task: a sum over a Parquet shard.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conun_executor::{BlockReaderExec, encode_plan, object_store::shards_url};
+use conun_node::{LiarMode, NodeConfig, NodeService};
+use conun_types::{
+    Answer, Capability, Cid, Clock, Holder, InputBlock, InputShard, JobId, Lease, LeaseId, LeaseKind, MemoryClass,
+    NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock, TaskEnvelope, TaskOffer,
+    TaskOrder, Volume, codec,
+    eip712::Domain,
+    port::{CallError, Network, OfferReply, Volunteer},
+    profile,
+    wire::{ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
+};
+use datafusion::{
+    arrow::{
+        array::{ArrayRef, Int64Array, RecordBatch, StringArray},
+        datatypes::SchemaRef,
+    },
+    datasource::{
+        listing::PartitionedFile,
+        memory::DataSourceExec,
+        physical_plan::{FileScanConfigBuilder, ParquetSource},
+    },
+    functions_aggregate::sum::sum_udaf,
+    parquet::arrow::ArrowWriter,
+    physical_expr::{aggregate::AggregateExprBuilder, expressions::col},
+    physical_plan::{
+        ExecutionPlan, Partitioning,
+        aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
+    },
+};
+
+/// Nodes that reach each other directly.
+#[derive(Default)]
+pub struct Wire(Mutex<HashMap<NodeId, Arc<dyn Volunteer>>>);
+
+impl Wire {
+    pub fn join(&self, id: NodeId, volunteer: Arc<dyn Volunteer>) {
+        self.0.lock().unwrap().insert(id, volunteer);
+    }
+
+    fn peer(&self, peer: &PeerAddr) -> Result<Arc<dyn Volunteer>, CallError> {
+        let found = self.0.lock().unwrap().get(&peer.id).cloned();
+        found.ok_or(CallError::Unreachable { peer: peer.id, reason: "gone".into() })
+    }
+}
+
+/// One node's view of the wire.
+pub struct Link {
+    pub wire: Arc<Wire>,
+    pub local: NodeId,
+}
+
+#[async_trait]
+impl Network for Link {
+    fn local_id(&self) -> NodeId {
+        self.local
+    }
+
+    fn local_addr(&self) -> PeerAddr {
+        PeerAddr { id: self.local, addrs: Vec::new() }
+    }
+
+    fn volunteers(&self) -> Vec<(PeerAddr, Hello)> {
+        Vec::new()
+    }
+
+    async fn run_task(&self, peer: &PeerAddr, offer: TaskOffer, envelope: Bytes) -> Result<Answer, CallError> {
+        let volunteer = self.wire.peer(peer)?;
+        match volunteer.offer(self.local, &offer).await {
+            OfferReply::Accept => Ok(volunteer.run(self.local, offer, envelope).await),
+            OfferReply::Busy { retry_after } => Err(CallError::Busy { peer: peer.id, retry_after }),
+            OfferReply::Refused(reason) => Err(CallError::Refused { peer: peer.id, reason }),
+        }
+    }
+
+    async fn read_block(&self, peer: &PeerAddr, request: ReadBlock) -> Result<Bytes, CallError> {
+        let read = self.wire.peer(peer)?.read_block(self.local, &request).await;
+        let bytes = read.map_err(|error| CallError::Block { peer: peer.id, error })?;
+        if request.cid.matches(&bytes) {
+            return Ok(bytes);
+        }
+        Err(CallError::Misbehaved { peer: peer.id, reason: "wrong bytes".into() })
+    }
+
+    async fn write_block(&self, peer: &PeerAddr, request: WriteBlock, data: Bytes) -> Result<(), CallError> {
+        let written = self.wire.peer(peer)?.write_block(self.local, request, data).await;
+        written.map_err(|error| CallError::Block { peer: peer.id, error })
+    }
+
+    async fn control(&self, peer: &PeerAddr, request: ControlRequest) -> Result<ControlReply, CallError> {
+        Ok(self.wire.peer(peer)?.control(self.local, request).await)
+    }
+}
+
+/// A node with its folder.
+pub struct Node {
+    pub service: Arc<NodeService>,
+    pub volunteer: Arc<dyn Volunteer>,
+    pub key: NodeKey,
+    pub folder: tempfile::TempDir,
+}
+
+impl Node {
+    pub fn addr(&self) -> PeerAddr {
+        PeerAddr { id: self.key.id(), addrs: Vec::new() }
+    }
+}
+
+/// A coordinator and the nodes it can reach.
+pub struct World {
+    pub coordinator: NodeKey,
+    pub wire: Arc<Wire>,
+    nonce: AtomicU64,
+}
+
+pub fn config(folder: &tempfile::TempDir) -> NodeConfig {
+    let runner = env!("CARGO_BIN_EXE_conun-test-node-runner");
+    NodeConfig { runner_args: Vec::new(), gc_interval: Duration::from_millis(200), ..NodeConfig::new(folder.path(), runner) }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self { coordinator: NodeKey::generate(&OsRng), wire: Arc::default(), nonce: AtomicU64::new(1) }
+    }
+
+    pub fn node(&self, liar: Option<LiarMode>) -> Node {
+        self.node_with(|config| config.liar = liar)
+    }
+
+    pub fn node_with(&self, change: impl FnOnce(&mut NodeConfig)) -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(&folder);
+        change(&mut config);
+        self.start(config, NodeKey::generate(&OsRng), folder)
+    }
+
+    pub fn start(&self, config: NodeConfig, key: NodeKey, folder: tempfile::TempDir) -> Node {
+        let service = NodeService::start(config, key.clone()).unwrap();
+        service.attach(self.link(key.id()));
+        let volunteer = service.volunteer();
+        self.wire.join(key.id(), volunteer.clone());
+        Node { service, volunteer, key, folder }
+    }
+
+    pub fn link(&self, local: NodeId) -> Arc<Link> {
+        Arc::new(Link { wire: self.wire.clone(), local })
+    }
+
+    pub fn offer(&self, node: &Node, task: &Task) -> TaskOffer {
+        self.offer_by(&self.coordinator, node, task)
+    }
+
+    pub fn offer_by(&self, by: &NodeKey, node: &Node, task: &Task) -> TaskOffer {
+        let now = SystemClock.unix_seconds();
+        let order = TaskOrder {
+            job: task.envelope.job,
+            task_cid: Cid::raw(&task.bytes),
+            provider: node.key.id(),
+            nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
+            price: 0,
+            deadline: now + 60,
+        };
+        TaskOffer {
+            order: SignedOrder::sign(order, &Domain::default(), by).unwrap(),
+            envelope_len: task.bytes.len() as u64,
+            profile: task.envelope.profile,
+            memory: task.envelope.memory,
+            timeout_ms: 20_000,
+            sources: task.sources.clone(),
+            capability: Capability::generate(&OsRng),
+            lease: Lease { id: LeaseId::named("job"), kind: LeaseKind::Job, expires: now + 600 },
+        }
+    }
+
+    pub async fn run(&self, node: &Node, task: &Task) -> (TaskOffer, Answer) {
+        let offer = self.offer(node, task);
+        let answer = self.run_offer(node, task, &offer).await;
+        (offer, answer)
+    }
+
+    pub async fn run_offer(&self, node: &Node, task: &Task, offer: &TaskOffer) -> Answer {
+        let link = self.link(self.coordinator.id());
+        link.run_task(&node.addr(), offer.clone(), task.bytes.clone()).await.unwrap()
+    }
+
+    pub async fn put(&self, node: &Node, bytes: &Bytes) -> Cid {
+        let cid = Cid::raw(bytes);
+        let expires = SystemClock.unix_seconds() + 600;
+        let lease = Lease { id: LeaseId::named("table"), kind: LeaseKind::Table, expires };
+        let request = WriteBlock { cid, len: bytes.len() as u64, lease };
+        self.link(self.coordinator.id()).write_block(&node.addr(), request, bytes.clone()).await.unwrap();
+        cid
+    }
+
+    pub async fn read(&self, node: &Node, cid: Cid, capability: Option<Capability>) -> Result<Bytes, CallError> {
+        self.link(self.coordinator.id()).read_block(&node.addr(), ReadBlock::whole(cid, capability)).await
+    }
+}
+
+/// A task as a coordinator would send it.
+pub struct Task {
+    pub envelope: TaskEnvelope,
+    pub bytes: Bytes,
+    pub sources: Vec<Source>,
+}
+
+impl Task {
+    pub fn new(
+        plan: &Arc<dyn ExecutionPlan>,
+        shards: Vec<InputShard>,
+        blocks: Vec<InputBlock>,
+        sources: Vec<Source>,
+    ) -> Self {
+        let envelope = TaskEnvelope {
+            version: TaskEnvelope::VERSION,
+            job: JobId([1; 16]),
+            stage: 1,
+            task: 0,
+            profile: profile::hash(),
+            memory: MemoryClass::Small,
+            plan: encode_plan(plan).unwrap(),
+            output: OutputSpec::Passthrough,
+            shards,
+            blocks,
+        };
+        Self::of(envelope, sources)
+    }
+
+    pub fn of(envelope: TaskEnvelope, sources: Vec<Source>) -> Self {
+        let bytes = codec::encode(&envelope).unwrap().into();
+        Self { envelope, bytes, sources }
+    }
+}
+
+/// A Parquet shard of `rows` rows: k cycles through a, b, c; v counts.
+pub struct Shard {
+    pub schema: SchemaRef,
+    pub bytes: Bytes,
+    pub input: InputShard,
+}
+
+pub fn shard(rows: i64) -> Shard {
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|i| ["a", "b", "c"][(i % 3) as usize])));
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+    let batch = RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("v", values, true)]).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let volume = Volume { rows: rows as u64, bytes: bytes.len() as u64 };
+    Shard { schema: batch.schema(), input: InputShard { cid: Cid::raw(&bytes), volume }, bytes: bytes.into() }
+}
+
+pub fn source(cid: Cid, len: u64, holders: &[&Node], capability: Option<Capability>) -> Source {
+    let holders = holders.iter().map(|node| Holder { peer: node.addr(), capability }).collect();
+    Source { cid, len, holders, recovery: None }
+}
+
+fn scan(shard: &Shard) -> Arc<dyn ExecutionPlan> {
+    let source = Arc::new(ParquetSource::new(shard.schema.clone()));
+    let file = PartitionedFile::new(shard.input.cid.to_string(), shard.input.volume.bytes);
+    DataSourceExec::from_data_source(FileScanConfigBuilder::new(shards_url().unwrap(), source).with_file(file).build())
+}
+
+/// `select k, sum(v) group by k` over `shard`, held by `holders`.
+pub fn sum_task(shard: &Shard, holders: &[&Node]) -> Task {
+    let input = scan(shard);
+    let schema = input.schema();
+    let group = PhysicalGroupBy::new_single(vec![(col("k", &schema).unwrap(), "k".into())]);
+    let sum = AggregateExprBuilder::new(sum_udaf(), vec![col("v", &schema).unwrap()]);
+    let sum = Arc::new(sum.schema(schema.clone()).alias("s").build().unwrap());
+    let plan = AggregateExec::try_new(AggregateMode::Single, group, vec![sum], vec![None], input, schema).unwrap();
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(plan);
+    let found = source(shard.input.cid, shard.input.volume.bytes, holders, None);
+    Task::new(&plan, vec![shard.input], Vec::new(), vec![found])
+}
+
+/// Reads one block of a job.
+pub fn read_task(schema: SchemaRef, block: InputBlock, found: Source) -> Task {
+    let reader = BlockReaderExec::try_new(schema, vec![vec![block]], Partitioning::UnknownPartitioning(1)).unwrap();
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(reader);
+    Task::new(&plan, Vec::new(), vec![block], vec![found])
+}
