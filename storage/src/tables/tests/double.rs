@@ -137,7 +137,9 @@ impl World {
 
     pub(super) fn collect(&self) {
         let now = self.clock.unix_seconds();
-        self.nodes.iter().for_each(|node| drop(node.store.gc(now).unwrap()));
+        for node in self.nodes.iter() {
+            node.store.gc(now).unwrap();
+        }
     }
 
     pub(super) fn used(&self) -> u64 {
