@@ -84,7 +84,7 @@ mod tests {
             (DataFusionError::ResourcesExhausted("x".into()), Failure::MemoryExceeded),
             (arrow(ArrowError::DivideByZero), Failure::Query("Divide by zero error".into())),
             (DataFusionError::Execution("bad cast\n\nbacktrace: 0x7f".into()), Failure::Query("bad cast".into())),
-            (DataFusionError::Internal("bug".into()), Failure::Node("bug".into())),
+            (DataFusionError::Internal("bug".into()), Failure::Node("bug.".into())),
         ];
         for (error, expected) in cases {
             assert_eq!(of(&error), expected, "{error:?}");

@@ -2,7 +2,7 @@
 //!
 //! It knows: that bytes are named by their hash. It must not know: who has them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use conun_types::{Cid, Failure};
@@ -37,6 +37,31 @@ impl MemoryInputs {
 impl TaskInputs for MemoryInputs {
     fn load(&self, cid: &Cid) -> Result<Bytes, Failure> {
         self.0.get(cid).cloned().ok_or(Failure::InputMissing(*cid))
+    }
+}
+
+/// Inputs that remember why one could not be had: readers of Parquet turn errors of the store into text.
+pub(crate) struct Recorded {
+    inputs: Arc<dyn TaskInputs>,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Recorded {
+    pub(crate) fn new(inputs: Arc<dyn TaskInputs>) -> Self {
+        Self { inputs, failure: Mutex::default() }
+    }
+
+    /// The first failure.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl TaskInputs for Recorded {
+    fn load(&self, cid: &Cid) -> Result<Bytes, Failure> {
+        self.inputs.load(cid).inspect_err(|failure| {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure.clone());
+        })
     }
 }
 

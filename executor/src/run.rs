@@ -22,7 +22,7 @@ use futures::StreamExt;
 use crate::{
     canonical::{Encoded, Encoder},
     codec, failure,
-    inputs::TaskInputs,
+    inputs::{Recorded, TaskInputs},
     pin, session, whitelist,
 };
 
@@ -44,7 +44,8 @@ pub async fn run_task(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> R
     if envelope.profile != profile::hash() {
         return Err(Failure::Refused("another execution profile".into()));
     }
-    let (context, pool) = session::task_context(envelope, inputs)?;
+    let inputs = Arc::new(Recorded::new(inputs));
+    let (context, pool) = session::task_context(envelope, inputs.clone())?;
     let plan = prepare(envelope, &context)?;
     let shared: Arc<dyn MemoryPool> = pool.clone();
     let reservation = MemoryConsumer::new("output").register(&shared);
@@ -52,6 +53,9 @@ pub async fn run_task(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> R
         Some((input, partitioning)) => run_hashed(&input, partitioning, &context, &reservation).await,
         None => run_passthrough(&plan, &context, &reservation).await,
     };
+    if let Some(failure) = inputs.failure() {
+        return Err(failure);
+    }
     // Even where an operator recovered from a refusal: its output would depend on what else was reserved then.
     if pool.exceeded() { Err(Failure::MemoryExceeded) } else { result }
 }

@@ -15,10 +15,15 @@ use datafusion::{
         compute::concat_batches,
         util::pretty::pretty_format_batches,
     },
-    physical_expr::expressions::col,
+    functions_aggregate::count::count_udaf,
+    physical_expr::{aggregate::AggregateExprBuilder, expressions::col},
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
-        placeholder_row::PlaceholderRowExec, repartition::RepartitionExec, union::InterleaveExec,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning,
+        aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
+        coalesce_partitions::CoalescePartitionsExec,
+        placeholder_row::PlaceholderRowExec,
+        repartition::RepartitionExec,
+        union::InterleaveExec,
     },
     prelude::SessionContext,
 };
@@ -191,6 +196,24 @@ async fn volatile_functions_are_refused() {
     let task = envelope(&volatile, OutputSpec::Passthrough, table.inputs());
     let refused = run_task(&task, Arc::new(MemoryInputs::new(table.bytes()))).await.unwrap_err();
     assert!(matches!(&refused, Failure::Refused(reason) if reason.contains("uuid")), "{refused}");
+}
+
+#[tokio::test]
+async fn distinct_states_are_the_same_in_every_process() {
+    let (scan, table) = plan("select k, v from t", table()).await;
+    let schema = scan.schema();
+    let count = AggregateExprBuilder::new(count_udaf(), vec![col("v", &schema).unwrap()]);
+    let count = Arc::new(count.schema(schema.clone()).alias("c").distinct().build().unwrap());
+    let group = PhysicalGroupBy::new_single(vec![(col("k", &schema).unwrap(), "k".into())]);
+    let partial = AggregateExec::try_new(AggregateMode::Partial, group, vec![count], vec![None], scan, schema).unwrap();
+    let partial: Arc<dyn ExecutionPlan> = Arc::new(partial);
+    let task = envelope(&partial, OutputSpec::Passthrough, table.inputs());
+    let mut cids = std::collections::HashSet::new();
+    for _ in 0..5 {
+        let output = run_task(&task, Arc::new(MemoryInputs::new(table.bytes()))).await.unwrap();
+        cids.extend(output.blocks.iter().map(|(block, _)| block.cid));
+    }
+    assert_eq!(cids.len(), 3, "one block for each of three partitions, whatever the hasher's seed");
 }
 
 #[tokio::test]

@@ -7,8 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use conun_types::{
     MemoryClass, NodeId, TaskOffer, TaskOrder, eip712::Domain, lease::LeaseKind, port::OfferReply, profile,
-    task::MAX_ENVELOPE,
-    wire::MAX_LIST,
+    task::MAX_ENVELOPE, wire::MAX_LIST,
 };
 
 /// When a coordinator that was turned away should ask again.
@@ -196,7 +195,8 @@ mod tests {
 
         fn offer_with(&self, by: &NodeKey, nonce: u64, deadline: u64) -> TaskOffer {
             let task_cid = Cid::raw(b"task");
-            let order = TaskOrder { job: JobId([0; 16]), task_cid, provider: self.node.id(), nonce, price: 0, deadline };
+            let order =
+                TaskOrder { job: JobId([0; 16]), task_cid, provider: self.node.id(), nonce, price: 0, deadline };
             TaskOffer {
                 order: SignedOrder::sign(order, &Domain::default(), by).unwrap(),
                 envelope_len: 10,

@@ -36,8 +36,7 @@ pub enum LiarMode {
 
 impl LiarMode {
     /// Every mode.
-    pub const ALL: [LiarMode; 4] =
-        [LiarMode::WrongValue, LiarMode::DropRows, LiarMode::Stall, LiarMode::CorruptBlock];
+    pub const ALL: [LiarMode; 4] = [LiarMode::WrongValue, LiarMode::DropRows, LiarMode::Stall, LiarMode::CorruptBlock];
 
     fn name(self) -> &'static str {
         match self {

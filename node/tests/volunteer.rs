@@ -276,7 +276,8 @@ async fn control_questions_are_answered() {
     let forged = Pointer { version: 2, ..pointer.clone() };
     assert!(matches!(ask(ControlRequest::PutPointer(forged)).await, ControlReply::Refused(_)));
     assert_eq!(ask(ControlRequest::Pointers).await, ControlReply::Pointers(vec![pointer]));
-    let lease = Lease { id: LeaseId::named("table"), kind: LeaseKind::Table, expires: SystemClock.unix_seconds() + 900 };
+    let lease =
+        Lease { id: LeaseId::named("table"), kind: LeaseKind::Table, expires: SystemClock.unix_seconds() + 900 };
     let renewed = ask(ControlRequest::Renew { cids: vec![known, unknown], lease }).await;
     assert_eq!(renewed, ControlReply::Has(vec![true, false]));
     assert_eq!(ask(ControlRequest::EndLease(lease.id)).await, ControlReply::Done);

@@ -1,5 +1,5 @@
 //! Real plans over real Parquet shards, planned from SQL and wrapped in an envelope.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{collections::HashMap, sync::Arc};
 

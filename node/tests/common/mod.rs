@@ -1,5 +1,5 @@
 //! Nodes joined in memory, a coordinator's key, and a real task: a sum over a Parquet shard.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,8 @@ use conun_executor::{BlockReaderExec, encode_plan, object_store::shards_url};
 use conun_node::{LiarMode, NodeConfig, NodeService};
 use conun_types::{
     Answer, Capability, Cid, Clock, Holder, InputBlock, InputShard, JobId, Lease, LeaseId, LeaseKind, MemoryClass,
-    NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock, TaskEnvelope, TaskOffer,
-    TaskOrder, Volume, codec,
+    NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock, TaskEnvelope, TaskOffer, TaskOrder,
+    Volume, codec,
     eip712::Domain,
     port::{CallError, Network, OfferReply, Volunteer},
     profile,
@@ -128,7 +128,11 @@ pub struct World {
 
 pub fn config(folder: &tempfile::TempDir) -> NodeConfig {
     let runner = env!("CARGO_BIN_EXE_conun-test-node-runner");
-    NodeConfig { runner_args: Vec::new(), gc_interval: Duration::from_millis(200), ..NodeConfig::new(folder.path(), runner) }
+    NodeConfig {
+        runner_args: Vec::new(),
+        gc_interval: Duration::from_millis(200),
+        ..NodeConfig::new(folder.path(), runner)
+    }
 }
 
 impl World {

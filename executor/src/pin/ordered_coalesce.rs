@@ -1,50 +1,18 @@
-//! Rewrites after decoding that leave no choice to timing.
-//!
-//! - `CoalescePartitionsExec` takes batches as they arrive: [`OrderedCoalesceExec`] reads partition 0 to its end,
-//!   then 1, and so on.
-//! - `SortPreservingMergeExec` breaks ties by how often an input was polled: here the lower partition always wins.
-//!
-//! What else interleaves (`RepartitionExec` inside a task, `InterleaveExec`, `SymmetricHashJoinExec`, `BufferExec`) is
-//! not on the whitelist. Sorts and joins do their own work in input order when one thread drives them, as the runner's
-//! does.
+//! Partitions concatenated in order, instead of as their batches arrive.
 
 use std::{fmt, sync::Arc};
 
-use conun_types::Failure;
 use datafusion::{
-    common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    common::tree_node::TreeNodeRecursion,
     error::{DataFusionError, Result},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::PhysicalExpr,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-        ReplaceChildrenOptions, coalesce_partitions::CoalescePartitionsExec, execution_plan::ChildrenPropertiesMode,
-        sorts::sort_preserving_merge::SortPreservingMergeExec, stream::RecordBatchStreamAdapter,
+        ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode, stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt, TryStreamExt, future, stream};
-
-/// `plan` with every choice pinned.
-///
-/// # Errors
-/// [`Failure::Refused`] where an operator cannot take its rewritten children.
-pub fn pin(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, Failure> {
-    plan.transform_up(pin_operator).data().map_err(|e| Failure::Refused(e.strip_backtrace()))
-}
-
-fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
-        let ordered = OrderedCoalesceExec::new(coalesce.input().clone(), coalesce.fetch());
-        return Ok(Transformed::yes(Arc::new(ordered)));
-    }
-    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
-        let pinned = SortPreservingMergeExec::new(merge.expr().clone(), merge.input().clone())
-            .with_fetch(merge.fetch())
-            .with_round_robin_repartition(false);
-        return Ok(Transformed::yes(Arc::new(pinned)));
-    }
-    Ok(Transformed::no(plan))
-}
 
 /// Concatenates the partitions of its input, in order.
 #[derive(Debug, Clone)]

@@ -1,0 +1,57 @@
+//! Rewrites after decoding that leave no choice to timing or to a hasher's seed.
+//!
+//! - `CoalescePartitionsExec` takes batches as they arrive: [`OrderedCoalesceExec`] reads partition 0 to its end,
+//!   then 1, and so on.
+//! - `SortPreservingMergeExec` breaks ties by how often an input was polled: here the lower partition always wins.
+//! - The state of a partial DISTINCT aggregate is a list in the order of a hash set with a random seed:
+//!   [`SortedStatesExec`] sorts it.
+//!
+//! What else interleaves (`RepartitionExec` inside a task, `InterleaveExec`, `SymmetricHashJoinExec`, `BufferExec`) is
+//! not on the whitelist. Sorts and joins do their own work in input order when one thread drives them, as the runner's
+//! does.
+
+mod ordered_coalesce;
+mod sorted_states;
+
+use std::sync::Arc;
+
+use conun_types::Failure;
+use datafusion::{
+    common::tree_node::{Transformed, TransformedResult, TreeNode},
+    error::Result,
+    physical_plan::{
+        ExecutionPlan, aggregates::AggregateExec, coalesce_partitions::CoalescePartitionsExec,
+        sorts::sort_preserving_merge::SortPreservingMergeExec,
+    },
+};
+
+pub use self::ordered_coalesce::OrderedCoalesceExec;
+pub use self::sorted_states::SortedStatesExec;
+
+/// `plan` with every choice pinned.
+///
+/// # Errors
+/// [`Failure::Refused`] where an operator cannot take its rewritten children.
+pub fn pin(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, Failure> {
+    plan.transform_up(pin_operator).data().map_err(|e| Failure::Refused(e.strip_backtrace()))
+}
+
+fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+        let ordered = OrderedCoalesceExec::new(coalesce.input().clone(), coalesce.fetch());
+        return Ok(Transformed::yes(Arc::new(ordered)));
+    }
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+        let pinned = SortPreservingMergeExec::new(merge.expr().clone(), merge.input().clone())
+            .with_fetch(merge.fetch())
+            .with_round_robin_repartition(false);
+        return Ok(Transformed::yes(Arc::new(pinned)));
+    }
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let states = sorted_states::distinct_states(aggregate)?;
+        if !states.is_empty() {
+            return Ok(Transformed::yes(Arc::new(SortedStatesExec::new(plan.clone(), states))));
+        }
+    }
+    Ok(Transformed::no(plan))
+}
