@@ -31,6 +31,9 @@ struct Block {
     last_used: u64,
 }
 
+/// A lease, its owner, and its blocks with their lengths.
+pub type Held = (NodeId, Lease, Vec<(Cid, u64)>);
+
 /// What one owner takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -217,7 +220,7 @@ impl LeaseTable {
 
     /// Every lease with its blocks and their lengths, in a fixed order.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<(NodeId, Lease, Vec<(Cid, u64)>)> {
+    pub fn snapshot(&self) -> Vec<Held> {
         let leases = self.leases.iter().map(|((owner, id), entry)| {
             let lease = Lease { id: *id, kind: entry.kind, expires: entry.expires };
             let mut blocks: Vec<_> = entry.blocks.iter().filter_map(|c| Some((*c, self.len_of(c)?))).collect();

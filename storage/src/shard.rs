@@ -224,10 +224,10 @@ mod tests {
             Field::new("text", DataType::Utf8, true),
         ]);
         let mix = |n: usize| (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
-        let text = |n: usize| (n % 7 != 0).then(|| format!("{:x}", mix(n)).repeat(width));
+        let text = |n: usize| (!n.is_multiple_of(7)).then(|| format!("{:x}", mix(n)).repeat(width));
         let columns: Vec<Arc<dyn Array>> = vec![
             Arc::new((0..count as i64).collect::<Int64Array>()),
-            Arc::new((0..count).map(|n| (n % 5 != 0).then(|| mix(n) as f64)).collect::<Float64Array>()),
+            Arc::new((0..count).map(|n| (!n.is_multiple_of(5)).then(|| mix(n) as f64)).collect::<Float64Array>()),
             Arc::new((0..count).map(text).collect::<StringArray>()),
         ];
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()

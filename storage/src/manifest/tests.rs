@@ -45,7 +45,8 @@ fn round_trips_and_counts() {
 
 #[test]
 fn every_broken_rule_is_told() {
-    let changes: [(fn(&mut Manifest), &str); 20] = [
+    type Change = fn(&mut Manifest);
+    let changes: [(Change, &str); 20] = [
         (|m| m.format = 2, "format 2"),
         (|m| m.table = "Robert'); drop".into(), "table"),
         (|m| m.table = String::new(), "table"),

@@ -80,10 +80,12 @@ impl Tables {
         let name = TableName::parse(name)?;
         let _claim = self.inner.claim(&name)?;
         let version = self.inner.newest_version(&name).await + 1;
+        let schema = schema::stored(&schema)?;
+        let writer = ShardWriter::new(schema.clone(), options.shard_size)?;
         let mut upload = Upload::start(&self.inner, &name, version, &schema, options)?;
         // An earlier attempt at this version may have left blocks behind.
         self.inner.end_table_lease(name.as_str(), version).await;
-        let stored = match upload.write_all(batches, progress).await {
+        let stored = match upload.write_all(writer, batches, progress).await {
             Ok(()) => upload.commit().await,
             Err(error) => Err(error),
         };
@@ -110,7 +112,6 @@ struct Upload<'a> {
     manifest: Manifest,
     peers: Vec<PeerAddr>,
     placer: Mutex<Placer>,
-    writer: Option<ShardWriter>,
     full: Vec<Shard>,
     lease: Lease,
 }
@@ -126,7 +127,6 @@ impl<'a> Upload<'a> {
         let volunteers = inner.volunteers();
         let code = options.code.unwrap_or_else(|| CodeSpec::default_for(volunteers.len()));
         placement::check_code(code, volunteers.len())?;
-        let stored = schema::stored(schema)?;
         let created = inner.clock.unix_seconds();
         let manifest = Manifest {
             format: manifest::FORMAT,
@@ -134,7 +134,7 @@ impl<'a> Upload<'a> {
             version,
             created,
             owner: inner.key.id(),
-            schema: schema::columns(&stored)?,
+            schema: schema::columns(schema)?,
             code: CodeSpec::new(code.data, code.parity)?,
             shard_size: options.shard_size,
             rows: 0,
@@ -151,7 +151,6 @@ impl<'a> Upload<'a> {
             manifest,
             peers: volunteers.into_iter().map(|(peer, _)| peer).collect(),
             placer: Mutex::new(Placer::new(&candidates, &*inner.rng)),
-            writer: Some(ShardWriter::new(stored, options.shard_size)?),
             full: Vec::new(),
             lease: Lease {
                 id: table_lease(name.as_str(), version),
@@ -161,32 +160,27 @@ impl<'a> Upload<'a> {
         })
     }
 
-    /// Cuts the rows into shards and writes them, a group at a time.
+    /// Cuts the rows into shards and writes them, a group at a time. The writer is no field: Parquet's is not `Sync`,
+    /// and `self` is shared by the writes of a group.
     async fn write_all(
         &mut self,
+        mut writer: ShardWriter,
         mut batches: BoxStream<'_, Result<RecordBatch>>,
         progress: &Progress<'_>,
     ) -> Result<()> {
         while let Some(batch) = batches.next().await {
-            self.push(batch?).await?;
+            let batch = batch?;
+            let (back, shards) = blocking(move || {
+                let shards = writer.push(&batch)?;
+                Ok((writer, shards))
+            })
+            .await?;
+            writer = back;
+            self.full.extend(shards);
             self.write_groups(false, progress).await?;
         }
-        if let Some(writer) = self.writer.take() {
-            self.full.extend(blocking(move || writer.finish()).await?);
-        }
+        self.full.extend(blocking(move || writer.finish()).await?);
         self.write_groups(true, progress).await
-    }
-
-    async fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        let Some(mut writer) = self.writer.take() else { return Err(Error::internal("put after its end")) };
-        let (writer, shards) = blocking(move || {
-            let shards = writer.push(&batch)?;
-            Ok((writer, shards))
-        })
-        .await?;
-        self.writer = Some(writer);
-        self.full.extend(shards);
-        Ok(())
     }
 
     /// Writes the groups that are full, at the end also the last one.

@@ -338,3 +338,26 @@ async fn upkeep_ends_with_the_tables() {
     drop(tables);
     task.await.unwrap();
 }
+
+/// Servers run these on any thread: a guard held over an await would not compile here.
+#[tokio::test]
+async fn every_call_may_move_between_threads() {
+    async fn elsewhere<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+        tokio::spawn(work).await.unwrap()
+    }
+    let world = World::new(6);
+    let tables = world.tables().await;
+    let (t, batch) = (tables.clone(), rows(100));
+    elsewhere(async move { put(&t, "t", batch.num_rows()).await.unwrap() }).await;
+    let t = tables.clone();
+    elsewhere(async move {
+        assert_eq!(get(&t, "t").await.unwrap().num_rows(), 100);
+        let cid = t.info("t").await.unwrap().manifest;
+        t.pin(cid).await.unwrap();
+        t.unpin(cid).await.unwrap();
+        t.recover().await.unwrap();
+        t.keep_alive().await;
+        t.remove("t").await.unwrap();
+    })
+    .await;
+}
