@@ -17,7 +17,7 @@ use conun_storage::{Store, degraded::recover_shard};
 use conun_types::{
     Cid, Clock, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Source, TaskEnvelope,
     port::{CallError, Network},
-    wire::{ReadBlock, WriteBlock},
+    wire::{BlockError, ReadBlock, WriteBlock},
 };
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
@@ -30,6 +30,23 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 const HELD: usize = 4 << 20;
 /// How long a fetched block is kept for later tasks, unless room is needed.
 const CACHE_SECONDS: u64 = 3600;
+
+/// Blocks up to this size are read and written on the caller's thread: handing them to another costs more.
+const SMALL: usize = 256 << 10;
+
+/// Runs `job`, which moves about `len` bytes, where it does not hold up others.
+pub(crate) async fn on_store<T: Send + 'static>(
+    store: &Arc<Store>,
+    len: usize,
+    job: impl FnOnce(&Store) -> Result<T, BlockError> + Send + 'static,
+) -> Result<T, BlockError> {
+    if len <= SMALL {
+        return job(store);
+    }
+    let store = store.clone();
+    let done = tokio::task::spawn_blocking(move || job(&store)).await;
+    done.unwrap_or_else(|e| Err(BlockError::Node(e.to_string())))
+}
 
 /// What a fetch needs of its node.
 #[derive(Clone)]
@@ -95,7 +112,7 @@ impl TaskFetch {
                 Failure::InputMissing(cid)
             })?,
         };
-        let stored = self.cache(cid, bytes.clone());
+        let stored = self.cache(cid, bytes.clone()).await;
         Ok(if stored && bytes.len() > HELD { Fetched::Stored } else { Fetched::Held(bytes) })
     }
 
@@ -130,7 +147,7 @@ impl TaskFetch {
         let recovery = source.recovery.as_ref().ok_or_else(|| Error::unavailable("nobody has it"))?;
         let fetch = |member: Source| {
             async move {
-                if let Ok(bytes) = self.node.store.read(&member.cid) {
+                if let Ok(bytes) = self.stored(member.cid).await {
                     return Ok(bytes);
                 }
                 self.from_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
@@ -141,11 +158,19 @@ impl TaskFetch {
     }
 
     /// Keeps a fetched block for later tasks; false where there is no room.
-    fn cache(&self, cid: Cid, bytes: Bytes) -> bool {
+    async fn cache(&self, cid: Cid, bytes: Bytes) -> bool {
         let expires = self.node.clock.unix_seconds().saturating_add(CACHE_SECONDS);
         let lease = Lease { id: LeaseId::named("fetched"), kind: LeaseKind::Cache, expires };
         let request = WriteBlock { cid, len: bytes.len() as u64, lease };
-        self.node.store.keep(self.node.local, &request, bytes).is_ok()
+        let local = self.node.local;
+        on_store(&self.node.store, bytes.len(), move |store| store.keep(local, &request, bytes)).await.is_ok()
+    }
+
+    /// The block as it lies in the local store.
+    async fn stored(&self, cid: Cid) -> Result<Bytes, BlockError> {
+        let len = self.node.store.len_of(&cid).ok_or(BlockError::NotFound)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        on_store(&self.node.store, len, move |store| store.read(&cid)).await
     }
 }
 
@@ -155,13 +180,13 @@ impl InputSource for TaskFetch {
         // The runner ran a stranger's plan: it gets the task's inputs and nothing else of the store.
         let input = self.inputs.get(&cid).ok_or_else(|| Failure::Refused(format!("{cid} is no input of the task")))?;
         if !input.fetched.initialized()
-            && let Ok(bytes) = self.node.store.read(&cid)
+            && let Ok(bytes) = self.stored(cid).await
         {
             return Ok(bytes);
         }
         match self.fetched(&cid, input).await? {
             Fetched::Held(bytes) => Ok(bytes),
-            Fetched::Stored => self.node.store.read(&cid).map_err(|_| Failure::InputMissing(cid)),
+            Fetched::Stored => self.stored(cid).await.map_err(|_| Failure::InputMissing(cid)),
         }
     }
 }

@@ -27,12 +27,9 @@ use crate::{
     capabilities::Capabilities,
     config::NodeConfig,
     desk::{Desk, Terms},
-    fetch::{Surroundings, TaskFetch},
+    fetch::{Surroundings, TaskFetch, on_store},
     twin,
 };
-
-/// Blocks up to this size are read and written on the caller's thread: handing them to another costs more.
-const SMALL: usize = 256 << 10;
 
 /// A volunteer: one key, one store, some runners.
 pub struct NodeService {
@@ -197,7 +194,7 @@ impl NodeService {
         self.capabilities().grant(offer.capability, outputs.iter().map(|b| b.cid).collect()).map_err(node)?;
         for (block, bytes) in output.blocks {
             let request = WriteBlock { cid: block.cid, len: block.bytes, lease: offer.lease };
-            let kept = self.with_store(bytes.len(), move |store| store.keep(from, &request, bytes)).await;
+            let kept = on_store(&self.store, bytes.len(), move |store| store.keep(from, &request, bytes)).await;
             kept.map_err(|e| Failure::Node(e.to_string()))?;
         }
         let receipt = self.receipt(offer, envelope, &outputs).map_err(node)?;
@@ -216,20 +213,6 @@ impl NodeService {
             bytes: volume.bytes,
             units: WorkUnits::of(envelope.input_volume(), volume),
         })
-    }
-
-    /// Runs `job`, which moves about `len` bytes, where it does not hold up others.
-    async fn with_store<T: Send + 'static>(
-        &self,
-        len: usize,
-        job: impl FnOnce(&Store) -> Result<T, BlockError> + Send + 'static,
-    ) -> Result<T, BlockError> {
-        if len <= SMALL {
-            return job(&self.store);
-        }
-        let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || job(&store)).await;
-        done.unwrap_or_else(|e| Err(BlockError::Node(e.to_string())))
     }
 
     fn may_read(&self, request: &ReadBlock) -> Result<(), BlockError> {
@@ -363,7 +346,7 @@ impl Volunteer for NodeService {
         self.may_read(request)?;
         let cid = request.cid;
         let len = self.store.len_of(&cid).and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
-        self.with_store(len, move |store| store.read(&cid)).await
+        on_store(&self.store, len, move |store| store.read(&cid)).await
     }
 
     async fn may_write(&self, from: NodeId, request: &WriteBlock) -> Result<(), BlockError> {
@@ -378,7 +361,7 @@ impl Volunteer for NodeService {
             return Err(BlockError::Denied);
         }
         // Tables and pins are synced to disk: that waits even where they are small.
-        self.with_store(usize::MAX, move |store| store.keep(from, &request, data)).await
+        on_store(&self.store, usize::MAX, move |store| store.keep(from, &request, data)).await
     }
 
     async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::{Node, Shard, Task, World, config, read_task, shard, source, sum_task};
 use conun_executor::canonical;
 use conun_node::LiarMode;
+use conun_storage::{CodeSpec, erasure};
 use conun_types::{
     Answer, Capability, Cid, Clock, Failure, InputBlock, Lease, LeaseId, LeaseKind, MemoryClass, NodeKey, OsRng,
     Outcome, Recovery, Source, SystemClock, TaskEnvelope, TaskOffer, Volume, Vote, WorkUnits,
@@ -159,15 +160,17 @@ async fn holders_are_asked_in_order_and_wrong_bytes_are_told() {
 #[tokio::test]
 async fn a_lost_shard_is_decoded_from_its_group() {
     let world = World::new();
-    let holder = world.node(None);
-    let shard = shard(300);
-    // A mirror is the simplest code: k = 1, m = 1, parity equals data.
-    let parity = shard.bytes.clone();
-    let cid = world.put(&holder, &parity).await;
-    let len = shard.input.volume.bytes;
+    let (first, second) = (world.node(None), world.node(None));
+    let (shard, other) = (shard(300), shard(200));
+    let code = erasure::code(CodeSpec::new(2, 1).unwrap()).unwrap();
+    let parity = code.encode(&[shard.bytes.clone(), other.bytes.clone()]).unwrap().remove(0);
+    world.put(&first, &other.bytes).await;
+    let parity_cid = world.put(&second, &parity).await;
+    let (len, padded_len) = (shard.input.volume.bytes, parity.len() as u64);
     let lost = Source { cid: shard.input.cid, len, holders: Vec::new(), recovery: None };
-    let members = vec![lost.clone(), source(cid, len, &[&holder], None)];
-    let recovery = Recovery { data: 1, parity: 1, padded_len: len, index: 0, members };
+    let kept = source(other.input.cid, other.input.volume.bytes, &[&first], None);
+    let members = vec![lost.clone(), kept, source(parity_cid, padded_len, &[&second], None)];
+    let recovery = Recovery { data: 2, parity: 1, padded_len, index: 0, members };
     let mut task = sum_task(&shard, &[]);
     task.sources = vec![Source { recovery: Some(recovery), ..lost }];
     let node = world.node(None);
