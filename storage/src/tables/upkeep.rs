@@ -63,7 +63,8 @@ impl Tables {
         let lease = Lease { id: pin_id(&cid), kind: LeaseKind::Pin, expires: u64::MAX };
         let peers = self.inner.volunteers();
         let inner = &self.inner;
-        let renewals = peers.iter().map(|(peer, _)| inner.renew_blocks(peer, &blocks, lease));
+        // Collected, because a stream of futures from a closure over borrows is not `Send` to the compiler.
+        let renewals: Vec<_> = peers.iter().map(|(peer, _)| inner.renew_blocks(peer, &blocks, lease)).collect();
         let found: Vec<Vec<Cid>> = stream::iter(renewals).buffer_unordered(FAN_OUT).collect().await;
         let found: HashSet<Cid> = found.into_iter().flatten().collect();
         if let Some(missing) = blocks.iter().find(|block| !found.contains(block)) {
