@@ -46,7 +46,7 @@ pub struct Limits {
     pub tasks: usize,
     /// See `tasks`.
     pub tasks_per_peer: usize,
-    /// Bytes of blocks that peers are writing to us at once.
+    /// Bytes of blocks and long messages that are on their way to us at once.
     pub inflight_write: u64,
     /// Control and block streams that we open to one peer at once; below a peer's `streams_per_peer`, so that
     /// an honest node is never told that it asks for too much.

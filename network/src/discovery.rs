@@ -1,10 +1,7 @@
 //! Where to look for peers. [`Bootstrap`] knows a fixed list and what connected peers tell; a distributed hash table
 //! or a registry on a chain can stand in its place. It decides whom to dial; the host dials and keeps the waits.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Mutex,
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use conun_types::{NodeId, PeerAddr, Result};
 
@@ -71,13 +68,9 @@ impl Discovery for Bootstrap {
             return;
         }
         let mut learnt = lock(&self.learnt);
-        let full = learnt.len() >= Self::MOST;
-        match learnt.entry(peer.id) {
-            Entry::Occupied(mut known) => known.get_mut().addrs = addrs,
-            Entry::Vacant(room) if !full => {
-                room.insert(PeerAddr { id: peer.id, addrs });
-            }
-            Entry::Vacant(_) => {}
+        // The first word counts until it has proved wrong: a liar must not be able to overwrite a good address.
+        if learnt.len() < Self::MOST {
+            learnt.entry(peer.id).or_insert(PeerAddr { id: peer.id, addrs });
         }
     }
 

@@ -88,6 +88,7 @@ impl Driver {
         let mut listeners = HashMap::new();
         for text in &config.listen {
             let (_, addr) = ids::parse_addr(text)?;
+            probe(text, &addr)?;
             let id = driver.swarm.listen_on(addr).map_err(|e| listen_error(text, &e))?;
             listeners.insert(id, text.clone());
         }
@@ -282,7 +283,7 @@ fn build(
                 .with_idle_connection_timeout(config.timing.idle_connection)
                 // A request travels with the name of its protocol: one round trip for a small block.
                 .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
-                .with_max_negotiating_inbound_streams(config.limits.streams_per_peer)
+                .with_max_negotiating_inbound_streams(config.limits.streams_per_peer + config.limits.tasks_per_peer)
         })
         .with_connection_timeout(config.timing.dial)
         .build();
@@ -330,11 +331,28 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// Sees that nobody else listens at `addr`: libp2p lets its sockets share a port, so that a second process of the
+/// same user would start without complaint and take half of the first one's connections.
+fn probe(text: &str, addr: &Multiaddr) -> Result<()> {
+    match ids::socket(addr) {
+        Some(socket) if socket.port() != 0 => {
+            std::net::TcpListener::bind(socket).map(drop).map_err(|e| cannot_listen(text, &e))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn listen_error(text: &str, error: &TransportError<std::io::Error>) -> Error {
-    let cause = innermost(error);
-    if cause.contains("in use") {
+    match error {
+        TransportError::Other(error) => cannot_listen(text, error),
+        other => Error::usage(format!("cannot listen on {text}: {}", innermost(other))),
+    }
+}
+
+fn cannot_listen(text: &str, error: &std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
         return Error::usage(format!("cannot listen on {text}: the port is in use"))
             .with_hint("choose another port, or port 0 for any free one");
     }
-    Error::usage(format!("cannot listen on {text}: {cause}"))
+    Error::usage(format!("cannot listen on {text}: {}", innermost(error)))
 }

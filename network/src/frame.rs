@@ -95,28 +95,30 @@ where
     Ok(out)
 }
 
-/// Waits for a frame of at most `max` bytes: up to `first` for it to begin, up to `next` for each piece of it.
-pub(crate) async fn read_frame<R>(io: &mut R, max: usize, first: Duration, next: Duration) -> WireResult<Vec<u8>>
+/// Waits up to `first` for the length of a frame, at most `max`.
+pub(crate) async fn read_len<R>(io: &mut R, max: usize, first: Duration) -> WireResult<usize>
 where
     R: AsyncRead + Unpin + ?Sized,
 {
     let mut head = [0u8; 4];
     read_into(io, &mut head, first).await?;
     let len = u32::from_be_bytes(head) as usize;
-    if len > max {
-        return broken(format!("a message of {len} bytes, at most {max} are taken here"));
-    }
-    read_bytes(io, len, next).await
+    if len > max { broken(format!("a message of {len} bytes, at most {max} are taken here")) } else { Ok(len) }
 }
 
-/// Waits for a message; see [`read_frame`].
+/// Waits for a message of at most `max` bytes: up to `first` for it to begin, up to `next` for each piece of it.
 pub(crate) async fn read<T, R>(io: &mut R, max: usize, first: Duration, next: Duration) -> WireResult<T>
 where
     T: DeserializeOwned,
     R: AsyncRead + Unpin + ?Sized,
 {
-    let bytes = read_frame(io, max, first, next).await?;
-    codec::decode(&bytes).map_err(|e| WireError::Broken(e.message))
+    let len = read_len(io, max, first).await?;
+    decode(&read_bytes(io, len, next).await?)
+}
+
+/// Decodes what a peer sent.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> WireResult<T> {
+    codec::decode(bytes).map_err(|e| WireError::Broken(e.message))
 }
 
 /// The frame of `message`.
@@ -196,10 +198,10 @@ mod tests {
     fn lengths_are_judged_before_memory_is_taken() {
         run(async {
             let mut hostile: &[u8] = &[0xff, 0xff, 0xff, 0xff, 1, 2, 3];
-            let got = read_frame(&mut hostile, 1024, SOON, SOON).await;
+            let got = read::<String, _>(&mut hostile, 1024, SOON, SOON).await;
             assert!(matches!(got, Err(WireError::Broken(_))), "{got:?}");
             let mut truncated: &[u8] = &[0, 0, 4, 0, 1, 2, 3];
-            let got = read_frame(&mut truncated, 1024, SOON, SOON).await;
+            let got = read::<String, _>(&mut truncated, 1024, SOON, SOON).await;
             assert!(matches!(got, Err(WireError::Closed)), "{got:?}");
         });
     }
@@ -208,7 +210,7 @@ mod tests {
     fn silence_has_an_end() {
         run(async {
             let (_here, mut there) = tokio::io::duplex(64);
-            let got = read_frame(&mut there, 1024, Duration::from_millis(10), SOON).await;
+            let got = read::<String, _>(&mut there, 1024, Duration::from_millis(10), SOON).await;
             assert!(matches!(got, Err(WireError::Slow)), "{got:?}");
         });
     }
@@ -222,7 +224,7 @@ mod tests {
             let _ = codec::decode::<BlockReply>(&bytes);
             let _ = codec::decode::<ControlAnswer>(&bytes);
             let _ = codec::decode::<conun_types::wire::ControlRequest>(&bytes);
-            let _ = run(async { read_frame(&mut &bytes[..], 256, SOON, SOON).await });
+            let _ = run(async { read::<ToNode, _>(&mut &bytes[..], 256, SOON, SOON).await });
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A host: this process as a peer. It starts the swarm, serves the volunteer, keeps in touch with peers, and is the
 //! [`Network`] through which the rest of Conun calls them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,7 +27,7 @@ use crate::{
     discovery::{Bootstrap, Candidate, Discovery},
     driver::{Command, DialFailed, Driver},
     frame::{BoxWire, WireError},
-    gate::Queues,
+    gate::{Queues, lock},
     ids,
     peers::PeerTable,
     server::Server,
@@ -50,6 +54,8 @@ struct Core {
     table: Arc<PeerTable>,
     connections: Connections,
     commands: mpsc::Sender<Command>,
+    /// Peers that are being greeted.
+    greeted: Mutex<HashSet<NodeId>>,
     limits: Limits,
     timing: Timing,
 }
@@ -84,7 +90,8 @@ impl Host {
         let (limits, timing) = (config.limits, config.timing);
         let server = Server::new(service, Arc::clone(&table) as _, &limits, timing.clone());
         let queues = Queues::new(limits.outbound_per_peer);
-        let core = Arc::new(Core { id: key.id(), table, connections, commands, limits, timing });
+        let core =
+            Arc::new(Core { id: key.id(), table, connections, commands, greeted: Mutex::default(), limits, timing });
         let host = Self { core: Arc::clone(&core), queues, stop: CancellationToken::new(), tasks: TaskTracker::new() };
         host.spawn(driver.run());
         host.spawn(accept(Arc::clone(&core), server, streams, host.tasks.clone(), host.stop.clone()));
@@ -168,6 +175,10 @@ async fn greet_all(
     stop: CancellationToken,
 ) {
     while let Some(id) = arrivals.recv().await {
+        // A peer that reconnects quickly still has its greeter, which goes on with the new connection.
+        if !lock(&core.greeted).insert(id) {
+            continue;
+        }
         let greet = greet(Arc::clone(&core), Arc::clone(&discovery), id);
         tasks.spawn(stop.clone().run_until_cancelled_owned(greet));
     }
@@ -175,7 +186,7 @@ async fn greet_all(
 
 async fn greet(core: Arc<Core>, discovery: Arc<dyn Discovery>, id: NodeId) {
     let mut asked_peers: Option<Instant> = None;
-    while core.table.has(&id) {
+    while core.keeps_greeting(&id) {
         let hello = core.ask(id, ControlRequest::Hello, core.timing.hello_timeout).await;
         let hello = if let Ok(ControlReply::Hello(hello)) = hello { Some(hello) } else { None };
         let answered = hello.is_some();
@@ -201,7 +212,7 @@ async fn seek(core: Arc<Core>, discovery: Arc<dyn Discovery>) {
                 }
             }
         }
-        let candidates = discovery.candidates();
+        let candidates: HashSet<_> = discovery.candidates().into_iter().collect();
         tries.retain(|candidate, attempt| attempt.running || candidates.contains(candidate));
         for candidate in candidates {
             let attempt = tries.entry(candidate.clone()).or_default();
@@ -259,6 +270,17 @@ impl Try {
 }
 
 impl Core {
+    /// Whether `id` is still connected; else its greeter is struck off. Under one lock with the arrival of a new
+    /// connection, so that a peer never has two greeters, nor none.
+    fn keeps_greeting(&self, id: &NodeId) -> bool {
+        let mut greeted = lock(&self.greeted);
+        let connected = self.table.has(id);
+        if !connected {
+            greeted.remove(id);
+        }
+        connected
+    }
+
     /// A question of the host's own, which does not queue behind the volunteer's traffic.
     async fn ask(&self, id: NodeId, request: ControlRequest, wait: Duration) -> Result<ControlReply, CallError> {
         let peer = self.table.addr(&id).unwrap_or(PeerAddr { id, addrs: Vec::new() });

@@ -1,5 +1,7 @@
 //! Between Conun's names and libp2p's: node ids and peer ids, keys, addresses as text and parsed.
 
+use std::net::{IpAddr, SocketAddr};
+
 use conun_types::{Error, NodeId, NodeKey, PeerAddr, Result};
 use libp2p::{Multiaddr, PeerId, identity, multiaddr::Protocol as Part};
 
@@ -42,7 +44,7 @@ pub(crate) fn parse_addr(text: &str) -> Result<(Option<NodeId>, Multiaddr)> {
         }
         _ => None,
     };
-    if is_tcp(&addr) { Ok((id, addr)) } else { Err(wrong("only TCP is spoken".to_owned())) }
+    if socket(&addr).is_some() { Ok((id, addr)) } else { Err(wrong("only TCP is spoken".to_owned())) }
 }
 
 /// An address from a peer, if it is one that we can dial. A stranger's list is cut, not trusted.
@@ -58,11 +60,16 @@ pub(crate) fn dialable(peer: &PeerAddr) -> Vec<Multiaddr> {
     peer.addrs.iter().filter_map(|text| usable(text)).take(MAX_ADDRS).collect()
 }
 
-fn is_tcp(addr: &Multiaddr) -> bool {
+/// The TCP socket that an address names, if it names one and nothing more.
+pub(crate) fn socket(addr: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = addr.iter();
-    matches!(parts.next(), Some(Part::Ip4(_) | Part::Ip6(_)))
-        && matches!(parts.next(), Some(Part::Tcp(_)))
-        && parts.next().is_none()
+    let ip: IpAddr = match parts.next()? {
+        Part::Ip4(ip) => ip.into(),
+        Part::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    let Part::Tcp(port) = parts.next()? else { return None };
+    parts.next().is_none().then_some(SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]

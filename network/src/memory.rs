@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -59,9 +59,16 @@ impl Seat {
     }
 }
 
-impl PeerList for Seats {
+/// Whom a member knows: everybody online but itself.
+struct View {
+    me: NodeId,
+    seats: Weak<Seats>,
+}
+
+impl PeerList for View {
     fn known_to(&self, asker: NodeId) -> Vec<PeerAddr> {
-        self.others(asker).into_iter().map(|(peer, _)| peer).collect()
+        let others = self.seats.upgrade().map(|seats| seats.others(self.me)).unwrap_or_default();
+        others.into_iter().map(|(peer, _)| peer).filter(|peer| peer.id != asker).collect()
     }
 }
 
@@ -88,7 +95,7 @@ impl MemoryNet {
     /// Joins as `key`'s node at `addr` (any text), serving `volunteer`; who joins again replaces its former self.
     /// The handle is that node's view of the network.
     pub fn join(&self, key: &NodeKey, addr: &str, volunteer: Arc<dyn Volunteer>) -> Arc<dyn Network> {
-        let peers = Arc::clone(&self.seats) as Arc<dyn PeerList>;
+        let peers = Arc::new(View { me: key.id(), seats: Arc::downgrade(&self.seats) });
         let server = Server::new(Arc::clone(&volunteer), peers, &Limits::default(), self.timing.clone());
         let (offline, delay) = (watch::Sender::new(false), Duration::ZERO);
         let seat = Seat { addr: addr.to_owned(), volunteer, server, offline, delay };

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     bao::{self, Span},
     config::{Limits, Timing},
-    frame::{self, BoxWire, WireError, WireResult, broken, read, read_bytes, read_frame, write},
+    frame::{self, BoxWire, WireError, WireResult, broken, read, read_bytes, write},
     gate::Gate,
     wire::{
         BlockReply, BlockRequest, ControlAnswer, FromNode, Protocol, RETRY, SMALL, ToNode, check_offer, check_request,
@@ -93,7 +93,7 @@ impl Server {
     }
 
     async fn control(&self, from: NodeId, io: &mut BoxWire) -> WireResult<()> {
-        let request: ControlRequest = read(io, MAX_MESSAGE, self.timing.reply, self.timing.progress).await?;
+        let request: ControlRequest = frame::decode(&self.read_large(io, MAX_MESSAGE).await?)?;
         check_request(&request)?;
         let reply = match request {
             ControlRequest::Hello => ControlReply::Hello(self.volunteer.hello()),
@@ -139,7 +139,7 @@ impl Server {
             return Ok(Err(error));
         }
         let Some(_room) = self.room(asked.len).await else {
-            write(io, &BlockReply::Busy { retry_after_ms: millis(RETRY) }, self.timing.progress).await?;
+            frame::finish(io, &BlockReply::Busy { retry_after_ms: millis(RETRY) }, self.timing.progress).await?;
             return Ok(Ok(()));
         };
         write(io, &BlockReply::Ready { total: asked.len }, self.timing.progress).await?;
@@ -155,6 +155,13 @@ impl Server {
         }
         frame::finish(io, &BlockReply::Ready { total }, self.timing.progress).await?;
         Ok(Ok(()))
+    }
+
+    /// Reads a frame that may be long: its memory counts among what peers may make us hold while it arrives.
+    async fn read_large(&self, io: &mut BoxWire, max: usize) -> WireResult<Vec<u8>> {
+        let len = frame::read_len(io, max, self.timing.reply).await?;
+        let _room = if len > SMALL { Some(self.room(len as u64).await.ok_or(WireError::Slow)?) } else { None };
+        read_bytes(io, len, self.timing.progress).await
     }
 
     /// Memory for a block on its way in, or nothing where others hold it for too long.
@@ -193,7 +200,7 @@ impl Server {
     }
 
     async fn receive_offer(&self, io: &mut BoxWire) -> WireResult<Option<TaskOffer>> {
-        let ToNode::Offer(offer) = read(io, MAX_MESSAGE, self.timing.reply, self.timing.progress).await? else {
+        let ToNode::Offer(offer) = frame::decode(&self.read_large(io, MAX_MESSAGE).await?)? else {
             return broken("no offer after Hello");
         };
         check_offer(&offer)?;
@@ -210,7 +217,7 @@ impl Server {
         let place = Place { volunteer: &*self.volunteer, from, offer: Some(offer) };
         write(&mut io, &FromNode::Accept, self.timing.progress).await?;
         let announced = place.offer.as_ref().map_or(0, |offer| offer.envelope_len as usize);
-        let envelope = read_frame(&mut io, announced, self.timing.reply, self.timing.progress).await?;
+        let envelope = self.read_large(&mut io, announced).await?;
         if envelope.len() != announced {
             return broken(format!("a task of {} bytes announced as {announced}", envelope.len()));
         }
