@@ -1,12 +1,10 @@
 //! The runner as a real child process: answers, cancellation, death, garbage.
 
-mod common;
-
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use crate::common::{Shards, envelope, plan};
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{Shards, envelope, plan};
 use conun_executor::{
     MemoryInputs, run_task,
     runner::{InputSource, RunnerConfig, RunnerPool},

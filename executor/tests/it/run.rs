@@ -1,10 +1,8 @@
 //! Tasks in process: answers, determinism, refusals, failures by who is at fault.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Shards, as_input, envelope, plan};
+use crate::common::{Shards, as_input, envelope, plan};
 use conun_executor::{
     BlockReaderExec, MemoryInputs, TaskOutput, canonical, decode_plan, encode_plan, run_task, session,
 };

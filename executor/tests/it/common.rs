@@ -1,5 +1,4 @@
 //! Real plans over real Parquet shards, planned from SQL and wrapped in an envelope.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -27,25 +26,25 @@ use datafusion::{
 
 /// A table whose partitions are one shard each.
 #[derive(Debug)]
-pub struct Shards {
+pub(crate) struct Shards {
     schema: SchemaRef,
-    pub shards: Vec<(InputShard, Bytes)>,
+    pub(crate) shards: Vec<(InputShard, Bytes)>,
 }
 
 impl Shards {
-    pub fn new(batches: &[RecordBatch]) -> Self {
+    pub(crate) fn new(batches: &[RecordBatch]) -> Self {
         Self { schema: batches[0].schema(), shards: batches.iter().map(shard).collect() }
     }
 
-    pub fn inputs(&self) -> Vec<InputShard> {
+    pub(crate) fn inputs(&self) -> Vec<InputShard> {
         self.shards.iter().map(|(shard, _)| *shard).collect()
     }
 
-    pub fn bytes(&self) -> Vec<Bytes> {
+    pub(crate) fn bytes(&self) -> Vec<Bytes> {
         self.shards.iter().map(|(_, bytes)| bytes.clone()).collect()
     }
 
-    pub fn by_cid(&self) -> HashMap<Cid, Bytes> {
+    pub(crate) fn by_cid(&self) -> HashMap<Cid, Bytes> {
         self.shards.iter().map(|(shard, bytes)| (shard.cid, bytes.clone())).collect()
     }
 }
@@ -91,7 +90,7 @@ impl TableProvider for Shards {
 }
 
 /// Plans `sql` over `table` as `t`, on one partition where the query shuffles.
-pub async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
+pub(crate) async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
     let context = SessionContext::new_with_config(session_config().with_target_partitions(1));
     let table = Arc::new(table);
     context.register_table("t", table.clone()).unwrap();
@@ -99,7 +98,7 @@ pub async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shar
     (plan, table)
 }
 
-pub fn envelope(plan: &Arc<dyn ExecutionPlan>, output: OutputSpec, shards: Vec<InputShard>) -> TaskEnvelope {
+pub(crate) fn envelope(plan: &Arc<dyn ExecutionPlan>, output: OutputSpec, shards: Vec<InputShard>) -> TaskEnvelope {
     TaskEnvelope {
         version: TaskEnvelope::VERSION,
         job: JobId([1; 16]),
@@ -114,6 +113,6 @@ pub fn envelope(plan: &Arc<dyn ExecutionPlan>, output: OutputSpec, shards: Vec<I
     }
 }
 
-pub fn as_input(block: &OutputBlock) -> InputBlock {
+pub(crate) fn as_input(block: &OutputBlock) -> InputBlock {
     InputBlock { cid: block.cid, volume: Volume { rows: block.rows, bytes: block.bytes } }
 }
