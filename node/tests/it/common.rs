@@ -1,5 +1,4 @@
 //! Nodes joined in memory, a coordinator's key, and a real task: a sum over a Parquet shard.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{
     collections::HashMap,
@@ -44,10 +43,10 @@ use datafusion::{
 
 /// Nodes that reach each other directly.
 #[derive(Default)]
-pub struct Wire(Mutex<HashMap<NodeId, Arc<dyn Volunteer>>>);
+pub(crate) struct Wire(Mutex<HashMap<NodeId, Arc<dyn Volunteer>>>);
 
 impl Wire {
-    pub fn join(&self, id: NodeId, volunteer: Arc<dyn Volunteer>) {
+    pub(crate) fn join(&self, id: NodeId, volunteer: Arc<dyn Volunteer>) {
         self.0.lock().unwrap().insert(id, volunteer);
     }
 
@@ -58,9 +57,9 @@ impl Wire {
 }
 
 /// One node's view of the wire.
-pub struct Link {
-    pub wire: Arc<Wire>,
-    pub local: NodeId,
+pub(crate) struct Link {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) local: NodeId,
 }
 
 #[async_trait]
@@ -106,27 +105,27 @@ impl Network for Link {
 }
 
 /// A node with its folder.
-pub struct Node {
-    pub service: Arc<NodeService>,
-    pub volunteer: Arc<dyn Volunteer>,
-    pub key: NodeKey,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) service: Arc<NodeService>,
+    pub(crate) volunteer: Arc<dyn Volunteer>,
+    pub(crate) key: NodeKey,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Node {
-    pub fn addr(&self) -> PeerAddr {
+    pub(crate) fn addr(&self) -> PeerAddr {
         PeerAddr { id: self.key.id(), addrs: Vec::new() }
     }
 }
 
 /// A coordinator and the nodes it can reach.
-pub struct World {
-    pub coordinator: NodeKey,
-    pub wire: Arc<Wire>,
+pub(crate) struct World {
+    pub(crate) coordinator: NodeKey,
+    pub(crate) wire: Arc<Wire>,
     nonce: AtomicU64,
 }
 
-pub fn config(folder: &tempfile::TempDir) -> NodeConfig {
+pub(crate) fn config(folder: &tempfile::TempDir) -> NodeConfig {
     let runner = env!("CARGO_BIN_EXE_conun-test-node-runner");
     NodeConfig {
         runner_args: Vec::new(),
@@ -136,22 +135,22 @@ pub fn config(folder: &tempfile::TempDir) -> NodeConfig {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { coordinator: NodeKey::generate(&OsRng), wire: Arc::default(), nonce: AtomicU64::new(1) }
     }
 
-    pub fn node(&self, liar: Option<LiarMode>) -> Node {
+    pub(crate) fn node(&self, liar: Option<LiarMode>) -> Node {
         self.node_with(|config| config.liar = liar)
     }
 
-    pub fn node_with(&self, change: impl FnOnce(&mut NodeConfig)) -> Node {
+    pub(crate) fn node_with(&self, change: impl FnOnce(&mut NodeConfig)) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&folder);
         change(&mut config);
         self.start(config, NodeKey::generate(&OsRng), folder)
     }
 
-    pub fn start(&self, config: NodeConfig, key: NodeKey, folder: tempfile::TempDir) -> Node {
+    pub(crate) fn start(&self, config: NodeConfig, key: NodeKey, folder: tempfile::TempDir) -> Node {
         let service = NodeService::start(config, key.clone()).unwrap();
         service.attach(self.link(key.id()));
         let volunteer = service.volunteer();
@@ -159,15 +158,15 @@ impl World {
         Node { service, volunteer, key, folder }
     }
 
-    pub fn link(&self, local: NodeId) -> Arc<Link> {
+    pub(crate) fn link(&self, local: NodeId) -> Arc<Link> {
         Arc::new(Link { wire: self.wire.clone(), local })
     }
 
-    pub fn offer(&self, node: &Node, task: &Task) -> TaskOffer {
+    pub(crate) fn offer(&self, node: &Node, task: &Task) -> TaskOffer {
         self.offer_by(&self.coordinator, node, task)
     }
 
-    pub fn offer_by(&self, by: &NodeKey, node: &Node, task: &Task) -> TaskOffer {
+    pub(crate) fn offer_by(&self, by: &NodeKey, node: &Node, task: &Task) -> TaskOffer {
         let now = SystemClock.unix_seconds();
         let order = TaskOrder {
             job: task.envelope.job,
@@ -189,18 +188,18 @@ impl World {
         }
     }
 
-    pub async fn run(&self, node: &Node, task: &Task) -> (TaskOffer, Answer) {
+    pub(crate) async fn run(&self, node: &Node, task: &Task) -> (TaskOffer, Answer) {
         let offer = self.offer(node, task);
         let answer = self.run_offer(node, task, &offer).await;
         (offer, answer)
     }
 
-    pub async fn run_offer(&self, node: &Node, task: &Task, offer: &TaskOffer) -> Answer {
+    pub(crate) async fn run_offer(&self, node: &Node, task: &Task, offer: &TaskOffer) -> Answer {
         let link = self.link(self.coordinator.id());
         link.run_task(&node.addr(), offer.clone(), task.bytes.clone()).await.unwrap()
     }
 
-    pub async fn put(&self, node: &Node, bytes: &Bytes) -> Cid {
+    pub(crate) async fn put(&self, node: &Node, bytes: &Bytes) -> Cid {
         let cid = Cid::raw(bytes);
         let expires = SystemClock.unix_seconds() + 600;
         let lease = Lease { id: LeaseId::named("table"), kind: LeaseKind::Table, expires };
@@ -209,20 +208,20 @@ impl World {
         cid
     }
 
-    pub async fn read(&self, node: &Node, cid: Cid, capability: Option<Capability>) -> Result<Bytes, CallError> {
+    pub(crate) async fn read(&self, node: &Node, cid: Cid, capability: Option<Capability>) -> Result<Bytes, CallError> {
         self.link(self.coordinator.id()).read_block(&node.addr(), ReadBlock::whole(cid, capability)).await
     }
 }
 
 /// A task as a coordinator would send it.
-pub struct Task {
-    pub envelope: TaskEnvelope,
-    pub bytes: Bytes,
-    pub sources: Vec<Source>,
+pub(crate) struct Task {
+    pub(crate) envelope: TaskEnvelope,
+    pub(crate) bytes: Bytes,
+    pub(crate) sources: Vec<Source>,
 }
 
 impl Task {
-    pub fn new(
+    pub(crate) fn new(
         plan: &Arc<dyn ExecutionPlan>,
         shards: Vec<InputShard>,
         blocks: Vec<InputBlock>,
@@ -243,20 +242,20 @@ impl Task {
         Self::of(envelope, sources)
     }
 
-    pub fn of(envelope: TaskEnvelope, sources: Vec<Source>) -> Self {
+    pub(crate) fn of(envelope: TaskEnvelope, sources: Vec<Source>) -> Self {
         let bytes = codec::encode(&envelope).unwrap().into();
         Self { envelope, bytes, sources }
     }
 }
 
 /// A Parquet shard of `rows` rows: k cycles through a, b, c; v counts.
-pub struct Shard {
-    pub schema: SchemaRef,
-    pub bytes: Bytes,
-    pub input: InputShard,
+pub(crate) struct Shard {
+    pub(crate) schema: SchemaRef,
+    pub(crate) bytes: Bytes,
+    pub(crate) input: InputShard,
 }
 
-pub fn shard(rows: i64) -> Shard {
+pub(crate) fn shard(rows: i64) -> Shard {
     let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|i| ["a", "b", "c"][(i % 3) as usize])));
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
     let batch = RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("v", values, true)]).unwrap();
@@ -268,7 +267,7 @@ pub fn shard(rows: i64) -> Shard {
     Shard { schema: batch.schema(), input: InputShard { cid: Cid::raw(&bytes), volume }, bytes: bytes.into() }
 }
 
-pub fn source(cid: Cid, len: u64, holders: &[&Node], capability: Option<Capability>) -> Source {
+pub(crate) fn source(cid: Cid, len: u64, holders: &[&Node], capability: Option<Capability>) -> Source {
     let holders = holders.iter().map(|node| Holder { peer: node.addr(), capability }).collect();
     Source { cid, len, holders, recovery: None }
 }
@@ -280,7 +279,7 @@ fn scan(shard: &Shard) -> Arc<dyn ExecutionPlan> {
 }
 
 /// `select k, sum(v) group by k` over `shard`, held by `holders`.
-pub fn sum_task(shard: &Shard, holders: &[&Node]) -> Task {
+pub(crate) fn sum_task(shard: &Shard, holders: &[&Node]) -> Task {
     let input = scan(shard);
     let schema = input.schema();
     let group = PhysicalGroupBy::new_single(vec![(col("k", &schema).unwrap(), "k".into())]);
@@ -293,7 +292,7 @@ pub fn sum_task(shard: &Shard, holders: &[&Node]) -> Task {
 }
 
 /// Reads one block of a job.
-pub fn read_task(schema: SchemaRef, block: InputBlock, found: Source) -> Task {
+pub(crate) fn read_task(schema: SchemaRef, block: InputBlock, found: Source) -> Task {
     let reader = BlockReaderExec::try_new(schema, vec![vec![block]], Partitioning::UnknownPartitioning(1)).unwrap();
     let plan: Arc<dyn ExecutionPlan> = Arc::new(reader);
     Task::new(&plan, Vec::new(), vec![block], vec![found])
