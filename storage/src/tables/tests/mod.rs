@@ -290,7 +290,7 @@ async fn hostile_pointers_and_manifests_are_refused() {
     let world = World::new(6);
     let tables = world.tables().await;
     put(&tables, "t", 100).await.unwrap();
-    let manifest = tables.table("t").unwrap().manifest.clone();
+    let (manifest, real) = (tables.table("t").unwrap().manifest.clone(), tables.table("t").unwrap().cid);
     world.lose_folder();
     let tables = world.tables().await;
     // Our own pointer, moved by a stranger.
@@ -298,12 +298,14 @@ async fn hostile_pointers_and_manifests_are_refused() {
     for node in world.nodes.iter() {
         node.say_pointers(vec![
             Pointer { version: 5, ..good.clone() },
+            Pointer { manifest: Some(real), ..good.clone() },
+            Pointer { owner: world.key.id(), ..Pointer::sign(&crate::testing::key(5), "t", 1, Some(real)) },
             Pointer { table: "../../etc/passwd".into(), ..good.clone() },
             Pointer::sign(&crate::testing::key(5), "../up", 1, Some(Cid::raw(b"x"))),
             Pointer::sign(&world.key, "missing", 1, Some(Cid::raw(b"nowhere"))),
         ]);
     }
-    assert!(tables.recover().await.unwrap().is_empty());
+    assert!(tables.recover().await.unwrap().is_empty() && tables.inner.catalog.all().is_empty());
     // A pointer that we signed, to a manifest of another table.
     let (bytes, cid) = crate::manifest::Manifest { table: "other".into(), ..manifest }.encode().unwrap();
     world.plant(cid, &bytes);
