@@ -4,6 +4,22 @@
 //! volunteers run each task, when their votes make a verdict, and how lost blocks are had again.
 //! What it must not know: sockets (the network is a port), SQL's syntax (planner), how a task runs (executor).
 
+mod catalog;
+mod config;
+mod context;
+mod digest;
+mod engine;
+mod fleet;
+mod job;
+mod journal;
+mod lineage;
+mod notes;
+mod quorum;
 mod record;
+mod session;
+mod stage;
+mod task;
 
+pub use config::EngineConfig;
+pub use engine::{Engine, Submitted};
 pub use record::{JobOptions, JobRecord, JobState, ReceiptRecord, StageRow, Verify, stage_records};

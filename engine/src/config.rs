@@ -1,0 +1,53 @@
+//! Settings of a coordinator, apart from the parts it is made of.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::record::Verify;
+
+/// Settings of [`crate::Engine`].
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Folder of the job journal; its owner holds the lock.
+    pub dir: PathBuf,
+    /// How jobs are verified that do not say it.
+    pub verify: Verify,
+    /// Assumed share of nodes that lie, from which error bounds follow.
+    pub assumed_liars: f64,
+    /// Share of tasks that [`Verify::Audit`] compares with a second replica.
+    pub audit_rate: f64,
+    /// Tasks of a job that are in flight at once.
+    pub tasks_in_flight: usize,
+    /// Once one replica has answered, the others have this long, or four times as long as the first took, before a
+    /// further one is started.
+    pub patience: Duration,
+    /// How long nobody may answer before a further replica is started.
+    pub slow_after: Duration,
+    /// A replica that takes longer is given up.
+    pub task_timeout: Duration,
+    /// How long nodes keep a job's blocks without renewal.
+    pub job_lease: Duration,
+    /// How long a node that was late or unreachable gets no task while others are free.
+    pub avoid_for: Duration,
+    /// Jobs that the journal keeps.
+    pub jobs_kept: usize,
+}
+
+impl EngineConfig {
+    /// The defaults, with the journal in `dir`.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            verify: Verify::Quorum,
+            assumed_liars: 0.1,
+            audit_rate: 0.1,
+            tasks_in_flight: 32,
+            patience: Duration::from_secs(2),
+            slow_after: Duration::from_secs(15),
+            task_timeout: Duration::from_secs(300),
+            job_lease: Duration::from_secs(600),
+            avoid_for: Duration::from_secs(30),
+            jobs_kept: 1000,
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The facade: `submit` plans a statement, `results` runs it and streams the verified answer.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arrow::datatypes::SchemaRef;
+use conun_planner::Placement;
+use conun_storage::Tables;
+use conun_types::{Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume, port::Network, wire::Hello};
+use datafusion::{
+    common::tree_node::TreeNodeRecursion,
+    datasource::source_as_provider,
+    error::DataFusionError,
+    execution::SessionState,
+    logical_expr::LogicalPlan,
+    physical_plan::{SendableRecordBatchStream, stream::RecordBatchStreamAdapter},
+    prelude::SessionContext,
+};
+use futures::{SinkExt, StreamExt, TryStreamExt, channel::mpsc};
+
+use crate::{
+    catalog::NetworkTables,
+    config::EngineConfig,
+    context::{JobContext, JobShards, Parts},
+    digest::Digest,
+    fleet::Fleet,
+    job::{Job, Plan},
+    journal::{Entry, Journal},
+    quorum,
+    record::{JobOptions, JobRecord, JobState, ReceiptRecord, Verify},
+    session,
+    task::Settler,
+};
+
+/// Batches of an answer that wait for their reader.
+const ANSWER_BUFFER: usize = 8;
+
+/// A coordinator.
+pub struct Engine {
+    parts: Parts,
+    state: SessionState,
+    journal: Journal,
+    jobs: Mutex<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    live: BTreeMap<JobId, Arc<Job>>,
+    ended: BTreeMap<JobId, Entry>,
+}
+
+/// A planned job.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Its id.
+    pub id: JobId,
+    /// Schema of its answer.
+    pub schema: SchemaRef,
+}
+
+impl Engine {
+    /// Starts a coordinator over `network` and `tables`, with the jobs of earlier runs from its journal.
+    ///
+    /// # Errors
+    /// Where the journal's folder cannot be read, or this build does not know the execution profile.
+    pub fn start(
+        config: EngineConfig,
+        key: NodeKey,
+        network: Arc<dyn Network>,
+        tables: Tables,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Result<Arc<Self>> {
+        let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
+        let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
+        let state =
+            conun_planner::session_state(conun_planner::session_config()?, Arc::new(NetworkTables(tables.clone())))?;
+        let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng), config.avoid_for);
+        let parts = Parts { network, fleet, tables, key, clock, rng, config: Arc::new(config) };
+        let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
+        Ok(Arc::new(Self { parts, state, journal, jobs }))
+    }
+
+    /// The tables of the network.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.parts.tables
+    }
+
+    /// Volunteers that are connected, with what they say of themselves.
+    #[must_use]
+    pub fn volunteers(&self) -> Vec<(PeerAddr, Hello)> {
+        self.parts.network.volunteers()
+    }
+
+    /// Who this coordinator is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.parts.network.local_id()
+    }
+
+    /// A session whose SQL and dataframes run on the network: plans that read its tables become jobs, the rest
+    /// (`EXPLAIN`, `SHOW TABLES`, constants) runs here.
+    #[must_use]
+    pub fn session(self: &Arc<Self>) -> SessionContext {
+        SessionContext::new_with_state(session::network_session(self.fresh_state(), Arc::downgrade(self)))
+    }
+
+    /// A copy of the planning session; `now()` is the moment at which it is made.
+    fn fresh_state(&self) -> SessionState {
+        datafusion::execution::SessionStateBuilder::new_from_existing(self.state.clone()).build()
+    }
+
+    /// Plans one statement.
+    ///
+    /// # Errors
+    /// Data: wrong SQL, unknown tables or columns, or what cannot be reproduced. Verification: fewer operators than
+    /// `max_error` needs.
+    pub async fn submit(self: &Arc<Self>, sql: &str, options: &JobOptions) -> Result<Submitted> {
+        let state = self.fresh_state();
+        let plan = conun_planner::logical_plan(&state, sql).await?;
+        self.submit_plan(&state, plan, sql, options).await
+    }
+
+    /// Plans a job from a logical plan (of a dataframe, say); `text` is what people see of it.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub async fn submit_plan(
+        self: &Arc<Self>,
+        state: &SessionState,
+        plan: LogicalPlan,
+        text: &str,
+        options: &JobOptions,
+    ) -> Result<Submitted> {
+        let placement = conun_planner::placement(&plan)?;
+        let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
+        let verify = options.verify.unwrap_or(self.parts.config.verify);
+        let votes = self.votes(verify, options.max_error)?;
+        let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
+        let record = self.record(id, text, &plan, placement, verify);
+        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
+        let ordered = conun_planner::orders_rows(&plan);
+        let shards = Arc::new(self.shards(&plan)?);
+        let settler = Settler::new(JobContext::new(self.parts.clone(), id, verify, votes, shards));
+        let plan = Plan { physical, config: state.config().clone(), schema: Arc::clone(&schema), ordered };
+        self.lock().live.insert(id, Arc::new(Job::new(record, plan, settler)));
+        Ok(Submitted { id, schema })
+    }
+
+    fn record(&self, id: JobId, sql: &str, plan: &LogicalPlan, placement: Placement, verify: Verify) -> JobRecord {
+        JobRecord {
+            id,
+            state: JobState::Planned,
+            sql: sql.trim().to_owned(),
+            submitted: self.parts.clock.unix_seconds(),
+            seconds: 0.0,
+            rows: 0,
+            digest: None,
+            digest_kind: Digest::kind(conun_planner::orders_rows(plan)).to_owned(),
+            verified: if placement == Placement::Local { "local".to_owned() } else { verify.to_string() },
+            error_bound: None,
+            error: None,
+            liars: Vec::new(),
+            late: Vec::new(),
+            stages: Vec::new(),
+            receipts: 0,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Agreeing votes that a task needs.
+    fn votes(&self, verify: Verify, max_error: Option<f64>) -> Result<usize> {
+        let least = if verify == Verify::Quorum { 2 } else { 1 };
+        let Some(bound) = max_error else { return Ok(least) };
+        if !(bound > 0.0 && bound < 1.0) {
+            return Err(Error::usage(format!("--max-error {bound} is not a probability between 0 and 1")));
+        }
+        let votes = quorum::votes_for(bound, self.parts.config.assumed_liars).max(least);
+        let nodes = self.parts.fleet.connected().len();
+        if nodes < votes {
+            return Err(Error::verification(format!(
+                "--max-error {bound} needs {votes} agreeing operators, {nodes} are connected"
+            ))
+            .with_hint("connect more nodes or accept a larger error"));
+        }
+        Ok(votes)
+    }
+
+    /// The shards of every table that `plan` reads.
+    fn shards(&self, plan: &LogicalPlan) -> Result<JobShards> {
+        let mut names = Vec::new();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && source_as_provider(&scan.source)?.is::<conun_planner::ShardTable>()
+            {
+                names.push(scan.table_name.table().to_owned());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map_err(|e| conun_planner::plan_error(&e))?;
+        let mut shards = JobShards::new();
+        for name in names {
+            let table = self.parts.tables.table(&name)?;
+            for shard in table.shards() {
+                let volume = Volume { rows: shard.rows, bytes: shard.len };
+                shards.insert(shard.cid, (Arc::clone(&table), volume));
+            }
+        }
+        Ok(shards)
+    }
+
+    /// Runs a planned job and streams its answer; each batch was verified. Dropping the stream cancels what still runs.
+    ///
+    /// # Errors
+    /// Data where the job is unknown or was run already.
+    pub fn results(self: &Arc<Self>, id: JobId) -> Result<SendableRecordBatchStream> {
+        let job = self.live(id)?;
+        let plan = job.start()?;
+        let schema = Arc::clone(&job.schema);
+        let (sender, receiver) = mpsc::channel(ANSWER_BUFFER);
+        let engine = Arc::clone(self);
+        tokio::spawn(async move { engine.drive(job, plan, sender).await });
+        let batches = receiver.map_err(|e: Error| DataFusionError::External(Box::new(e)));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+
+    async fn drive(self: Arc<Self>, job: Arc<Job>, plan: Plan, mut sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch>>) {
+        let outcome = self.answer(&job, plan, &mut sender).await;
+        match outcome {
+            Ok(digest) => job.end(JobState::Done, None, Some(&digest)),
+            Err(error) => {
+                let state = if job.cancel.is_cancelled() { JobState::Cancelled } else { JobState::Failed };
+                job.end(state, Some(error.clone()), None);
+                self.finish(&job).await;
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
+        }
+        self.finish(&job).await;
+    }
+
+    async fn answer(
+        &self,
+        job: &Job,
+        plan: Plan,
+        sender: &mut mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
+    ) -> Result<Digest> {
+        let mut digest = Digest::new(&job.schema, job.ordered())?;
+        if job.record().verified == "local" {
+            let stream = datafusion::physical_plan::execute_stream(plan.physical, self.state.task_ctx());
+            let mut stream = stream.map_err(|e| conun_planner::plan_error(&e))?;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(|e| conun_planner::plan_error(&e))?;
+                let batch = conun_executor::canonical::adapt(&batch, &job.schema)?;
+                digest.update(&batch)?;
+                deliver(sender, batch).await?;
+            }
+            return Ok(digest);
+        }
+        let blocks = job.run(plan).await?;
+        if job.settler.context().verify != Verify::Off {
+            job.settler.sample_holders().await;
+        }
+        {
+            let mut stream = std::pin::pin!(job.stream(blocks, &mut digest));
+            while let Some(batch) = stream.next().await {
+                deliver(sender, batch?).await?;
+            }
+        }
+        Ok(digest)
+    }
+
+    /// Writes the journal and lets go of the job's blocks.
+    async fn finish(&self, job: &Job) {
+        let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
+        if let Err(error) = self.journal.save(&entry) {
+            tracing::error!(%error, job = %job.id, "the job is not in the journal");
+        }
+        self.move_to_ended(entry);
+        job.release().await;
+    }
+
+    fn move_to_ended(&self, entry: Entry) {
+        let mut jobs = self.lock();
+        jobs.live.remove(&entry.record.id);
+        jobs.ended.insert(entry.record.id, entry);
+        let ids: Vec<JobId> = jobs.ended.keys().copied().collect();
+        for old in self.journal.trim(&ids) {
+            jobs.ended.remove(&old);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self, id: JobId) -> Result<Arc<Job>> {
+        let jobs = self.lock();
+        if jobs.ended.contains_key(&id) {
+            return Err(Error::data(format!("job {id} has ended")).with_hint("run the statement again"));
+        }
+        jobs.live.get(&id).cloned().ok_or_else(|| unknown(&id.to_string()))
+    }
+
+    /// All jobs, oldest first.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobRecord> {
+        let jobs = self.lock();
+        let mut records: Vec<JobRecord> = jobs.ended.values().map(|e| e.record.clone()).collect();
+        records.extend(jobs.live.values().map(|j| j.record()));
+        records.sort_by_key(|r| r.id);
+        records
+    }
+
+    /// The job whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// Data where there is none, or more than one.
+    pub fn job(&self, prefix: &str) -> Result<JobRecord> {
+        let mut found = self.jobs().into_iter().filter(|r| r.id.to_string().starts_with(prefix));
+        match (found.next(), found.next()) {
+            (Some(record), None) if !prefix.is_empty() => Ok(record),
+            (Some(_), Some(_)) => Err(Error::data(format!("'{prefix}' begins the id of more than one job"))
+                .with_hint("give more digits: conun job ls")),
+            _ => Err(unknown(prefix)),
+        }
+    }
+
+    /// The receipts of the job whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Engine::job`].
+    pub fn receipts(&self, prefix: &str) -> Result<Vec<ReceiptRecord>> {
+        let id = self.job(prefix)?.id;
+        let jobs = self.lock();
+        let live = || jobs.live.get(&id).map(|j| j.settler.notes().snapshot().receipts);
+        Ok(jobs.ended.get(&id).map(|e| e.receipts.clone()).or_else(live).unwrap_or_default())
+    }
+
+    /// Cancels the job whose id begins with `prefix`: its replicas are killed on the nodes.
+    ///
+    /// # Errors
+    /// As [`Engine::job`], and Data where it has ended.
+    pub fn cancel(&self, prefix: &str) -> Result<JobRecord> {
+        let job = self.live(self.job(prefix)?.id)?;
+        job.cancel.cancel();
+        if job.record().state == JobState::Planned {
+            job.end(JobState::Cancelled, Some(Error::unavailable("the job was cancelled")), None);
+        }
+        Ok(job.record())
+    }
+}
+
+fn unknown(job: &str) -> Error {
+    Error::data(format!("there is no job '{job}'")).with_hint("list them with: conun job ls")
+}
+
+/// A reader that went away cancels the job.
+async fn deliver(
+    sender: &mut mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
+    batch: arrow::record_batch::RecordBatch,
+) -> Result<()> {
+    sender.send(Ok(batch)).await.map_err(|_| Error::unavailable("the reader of the answer went away"))
+}

@@ -1,0 +1,278 @@
+//! One job from its plan to its answer: draws ready tasks from the stage graph, settles them, hands verdicts back, then
+//! streams the blocks of the answer, each checked and decoded only after its verdict.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use bytes::Bytes;
+use conun_executor::canonical;
+use conun_types::{
+    Cid, Error, InputBlock, JobId, Lease, LeaseId, LeaseKind, Result,
+    port::CallError,
+    wire::{ControlRequest, ReadBlock},
+};
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    datasource::physical_plan::FileScanConfig,
+    datasource::source::DataSourceExec,
+    physical_plan::ExecutionPlan,
+};
+use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    digest::Digest,
+    quorum,
+    record::{JobRecord, JobState},
+    stage::{StageGraph, StageTask},
+    task::{Prepared, Settled, Settler},
+};
+
+/// A planned statement.
+pub(crate) struct Plan {
+    pub(crate) physical: Arc<dyn ExecutionPlan>,
+    pub(crate) config: datafusion::prelude::SessionConfig,
+    pub(crate) schema: SchemaRef,
+    /// Whether the order of the rows is part of the answer.
+    pub(crate) ordered: bool,
+}
+
+/// A job that is planned, running or done.
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) settler: Settler,
+    pub(crate) schema: SchemaRef,
+    pub(crate) cancel: CancellationToken,
+    ordered: bool,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    record: JobRecord,
+    plan: Option<Plan>,
+    /// When it began to run.
+    started: Duration,
+}
+
+impl Job {
+    pub(crate) fn new(record: JobRecord, plan: Plan, settler: Settler) -> Self {
+        Self {
+            id: record.id,
+            settler,
+            schema: Arc::clone(&plan.schema),
+            cancel: CancellationToken::new(),
+            ordered: plan.ordered,
+            progress: Mutex::new(Progress { record, plan: Some(plan), started: Duration::ZERO }),
+        }
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the plan: a job runs once.
+    pub(crate) fn start(&self) -> Result<Plan> {
+        let mut progress = self.progress();
+        let plan = progress.plan.take().ok_or_else(|| {
+            Error::data(format!("the results of job {} were already read", self.id)).with_hint("run the statement again")
+        })?;
+        progress.record.state = JobState::Running;
+        progress.started = self.settler.context().clock.now();
+        Ok(plan)
+    }
+
+    /// The record as of now.
+    pub(crate) fn record(&self) -> JobRecord {
+        let (mut record, started) = {
+            let progress = self.progress();
+            (progress.record.clone(), progress.started)
+        };
+        let notes = self.settler.notes().snapshot();
+        if record.state == JobState::Running {
+            record.seconds = self.settler.context().clock.now().saturating_sub(started).as_secs_f64();
+        }
+        record.stages = notes.stages.into_values().collect();
+        record.liars = notes.liars.into_iter().collect();
+        record.late = notes.late.into_iter().filter(|n| !record.liars.contains(n)).collect();
+        record.receipts = notes.receipts.len() as u64;
+        record.warnings = notes.warnings;
+        let bound = |votes| quorum::error_bound(votes, self.settler.context().config.assumed_liars);
+        record.error_bound = notes.least_votes.map(bound);
+        record
+    }
+
+    /// Ends the job with `state`.
+    pub(crate) fn end(&self, state: JobState, error: Option<Error>, digest: Option<&Digest>) {
+        let mut progress = self.progress();
+        let now = self.settler.context().clock.now();
+        let started = progress.started;
+        let record = &mut progress.record;
+        if matches!(record.state, JobState::Done | JobState::Failed | JobState::Cancelled) {
+            return;
+        }
+        record.seconds = if started.is_zero() { 0.0 } else { now.saturating_sub(started).as_secs_f64() };
+        record.state = state;
+        record.error = error;
+        record.digest = digest.map(Digest::finish);
+        record.rows = digest.map_or(0, Digest::rows);
+    }
+
+    /// Whether the order of the rows is part of the answer.
+    pub(crate) fn ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// Runs all stages; the blocks of the answer, in order.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`]; Unavailable where the job was cancelled.
+    pub(crate) async fn run(&self, plan: Plan) -> Result<Vec<InputBlock>> {
+        tokio::select! {
+            blocks = self.run_stages(plan) => blocks,
+            () = self.cancel.cancelled() => Err(Error::unavailable("the job was cancelled")),
+            never = self.renew_leases() => match never {},
+        }
+    }
+
+    async fn run_stages(&self, plan: Plan) -> Result<Vec<InputBlock>> {
+        let mut graph = StageGraph::new(self.id, plan.physical, plan.config)?;
+        let mut waiting: Vec<Arc<Prepared>> = Vec::new();
+        let mut running: FuturesUnordered<BoxFuture<'_, Result<Settled>>> = FuturesUnordered::new();
+        loop {
+            for task in graph.ready_tasks()? {
+                waiting.push(Arc::new(self.prepare(task)?));
+            }
+            while running.len() < self.settler.context().config.tasks_in_flight && !waiting.is_empty() {
+                let task = waiting.remove(0);
+                running.push(Box::pin(self.settler.settle(task)));
+            }
+            match running.next().await {
+                Some(settled) => {
+                    let settled = settled?;
+                    graph.complete(&settled.task.stage, &settled.outputs)?;
+                }
+                None if graph.is_done() => break,
+                None => return Err(Error::internal("the stage graph has no task left and is not done")),
+            }
+        }
+        graph.answer()
+    }
+
+    fn prepare(&self, task: StageTask) -> Result<Prepared> {
+        self.settler.notes().tasks(task.key.stage, 1);
+        let shards = scanned_shards(&task.plan)?;
+        let shards = shards.into_iter().map(|cid| self.settler.context().input_shard(&cid)).collect::<Result<_>>()?;
+        Prepared::new(self.id, task, shards)
+    }
+
+    /// Keeps the job's blocks on the nodes until its answer was read.
+    async fn renew_leases(&self) -> std::convert::Infallible {
+        let context = self.settler.context();
+        loop {
+            tokio::time::sleep(context.config.job_lease / 3).await;
+            let lease = Lease {
+                id: LeaseId(self.id.0),
+                kind: LeaseKind::Job,
+                expires: context.clock.unix_seconds() + context.config.job_lease.as_secs(),
+            };
+            self.tell_all(ControlRequest::Renew { cids: Vec::new(), lease }).await;
+        }
+    }
+
+    /// The nodes may drop the job's blocks.
+    pub(crate) async fn release(&self) {
+        self.tell_all(ControlRequest::EndLease(LeaseId(self.id.0))).await;
+    }
+
+    async fn tell_all(&self, request: ControlRequest) {
+        let context = self.settler.context();
+        let peers: Vec<_> = context.network.volunteers();
+        let calls: FuturesUnordered<_> =
+            peers.iter().map(|(peer, _)| context.network.control(peer, request.clone())).collect();
+        let _ = tokio::time::timeout(Duration::from_secs(5), calls.collect::<Vec<_>>()).await;
+    }
+
+    /// The batches of the answer, and its digest when they end.
+    pub(crate) fn stream<'a>(
+        &'a self,
+        blocks: Vec<InputBlock>,
+        digest: &'a mut Digest,
+    ) -> impl Stream<Item = Result<RecordBatch>> + 'a {
+        async_stream(self, blocks, digest)
+    }
+
+    /// Reads a block of the answer from whoever has it, and makes it again if nobody does.
+    async fn read(&self, block: &InputBlock) -> Result<Bytes> {
+        let context = self.settler.context();
+        loop {
+            let source = self.settler.block_source(&block.cid, block.volume.bytes).await?;
+            for holder in source.holders {
+                let request = ReadBlock::whole(block.cid, holder.capability);
+                match context.network.read_block(&holder.peer, request).await {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error) => {
+                        if let CallError::Misbehaved { reason, .. } = &error {
+                            self.settler.caught(holder.peer.id, reason);
+                        }
+                        tracing::debug!(%error, "a block of the answer is read elsewhere");
+                        self.settler.forget(&block.cid, holder.peer.id);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn batches(&self, block: &InputBlock) -> Result<Vec<RecordBatch>> {
+        let bytes = self.read(block).await?;
+        let (_, batches) = canonical::decode(&bytes)?;
+        batches
+            .into_iter()
+            .map(|batch| canonical::adapt(&batch, &self.schema).map_err(|e| e.context("answer")))
+            .collect()
+    }
+}
+
+/// Blocks of the answer that are fetched ahead.
+const READ_AHEAD: usize = 4;
+
+fn async_stream<'a>(
+    job: &'a Job,
+    blocks: Vec<InputBlock>,
+    digest: &'a mut Digest,
+) -> impl Stream<Item = Result<RecordBatch>> + 'a {
+    let filled = blocks.into_iter().filter(|b| b.volume.rows > 0);
+    futures::stream::iter(filled)
+        .map(move |block| async move { job.batches(&block).await })
+        .buffered(READ_AHEAD)
+        .map(move |batches| {
+            let batches = match batches {
+                Ok(batches) => batches,
+                Err(error) => return vec![Err(error)],
+            };
+            batches.into_iter().map(|b| digest.update(&b).map(|()| b)).collect()
+        })
+        .flat_map(futures::stream::iter)
+}
+
+/// The shards that a task's plan scans, each once, in plan order.
+fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> {
+    let (mut seen, mut shards) = (HashSet::new(), Vec::new());
+    plan.apply(|node| {
+        let scan = node.downcast_ref::<DataSourceExec>().and_then(|s| s.data_source().downcast_ref::<FileScanConfig>());
+        for file in scan.iter().flat_map(|s| &s.file_groups).flat_map(|g| g.files()) {
+            let cid: Cid = file.object_meta.location.as_ref().parse().map_err(
+                |e: Error| datafusion::error::DataFusionError::External(Box::new(e)),
+            )?;
+            if seen.insert(cid) {
+                shards.push(cid);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(|e| conun_planner::plan_error(&e))?;
+    Ok(shards)
+}

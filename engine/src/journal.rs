@@ -1,0 +1,82 @@
+//! The job journal: a file a job, written durably when the job ends, read back when the coordinator starts.
+//!
+//! What it must not know: how jobs run. A job that was running when the coordinator died is found as `planned` or
+//! `running` and becomes `failed`: its requester runs it again.
+
+use std::{fs, path::PathBuf};
+
+use conun_storage::{Durability, durable};
+use conun_types::{Error, JobId, Result, codec};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{JobRecord, JobState, ReceiptRecord};
+
+/// A job with its receipts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) record: JobRecord,
+    pub(crate) receipts: Vec<ReceiptRecord>,
+}
+
+/// The folder of all jobs.
+pub(crate) struct Journal {
+    dir: PathBuf,
+    keep: usize,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`.
+    pub(crate) fn open(dir: PathBuf, keep: usize) -> Result<Self> {
+        fs::create_dir_all(&dir).map_err(|e| Error::from(e).context(dir.display()))?;
+        Ok(Self { dir, keep })
+    }
+
+    /// Every job, oldest first. A file that cannot be read is set aside with a warning: one torn job must not keep
+    /// the coordinator from starting.
+    pub(crate) fn load(&self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            let path = file?.path();
+            if path.extension().is_none_or(|e| e != "job") {
+                continue;
+            }
+            match fs::read(&path).map_err(Error::from).and_then(|bytes| codec::decode::<Entry>(&bytes)) {
+                Ok(entry) => entries.push(interrupted(entry)),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "unreadable job set aside");
+                    fs::rename(&path, path.with_extension("unreadable"))?;
+                }
+            }
+        }
+        entries.sort_by_key(|e| e.record.id);
+        Ok(entries)
+    }
+
+    /// Writes a job durably, and drops the oldest beyond the number to keep.
+    pub(crate) fn save(&self, entry: &Entry) -> Result<()> {
+        Ok(durable::replace(&self.path(entry.record.id), &codec::encode(entry)?, Durability::Durable)?)
+    }
+
+    /// Drops the oldest of `ids` (sorted) beyond the number to keep, and tells which.
+    pub(crate) fn trim(&self, ids: &[JobId]) -> Vec<JobId> {
+        let excess = ids.len().saturating_sub(self.keep);
+        let old = ids[..excess].to_vec();
+        for id in &old {
+            let _ = fs::remove_file(self.path(*id));
+        }
+        old
+    }
+
+    fn path(&self, id: JobId) -> PathBuf {
+        self.dir.join(format!("{id}.job"))
+    }
+}
+
+fn interrupted(mut entry: Entry) -> Entry {
+    if matches!(entry.record.state, JobState::Planned | JobState::Running) {
+        entry.record.state = JobState::Failed;
+        entry.record.error =
+            Some(Error::unavailable("the coordinator stopped while it ran").with_hint("run the statement again"));
+    }
+    entry
+}

@@ -1,0 +1,97 @@
+//! What a running job notes: progress, receipts, who lied, who was late. The journal and `conun job show` read it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use conun_types::{NodeId, WorkUnits, task::output_volume};
+
+use crate::{
+    record::{ReceiptRecord, StageRow},
+    task::Settled,
+};
+
+/// Notes of one job.
+#[derive(Default)]
+pub(crate) struct Notes(Mutex<State>);
+
+#[derive(Default, Clone)]
+pub(crate) struct State {
+    pub(crate) stages: BTreeMap<u32, StageRow>,
+    pub(crate) receipts: Vec<ReceiptRecord>,
+    pub(crate) liars: BTreeSet<NodeId>,
+    pub(crate) late: BTreeSet<NodeId>,
+    pub(crate) warnings: Vec<String>,
+    /// Fewest agreeing votes that any task was accepted on.
+    pub(crate) least_votes: Option<usize>,
+}
+
+impl Notes {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of everything noted so far.
+    pub(crate) fn snapshot(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Tasks of a stage became known.
+    pub(crate) fn tasks(&self, stage: u32, tasks: u64) {
+        row(&mut self.lock(), stage).tasks += tasks;
+    }
+
+    /// A verdict is in.
+    pub(crate) fn settled(&self, settled: &Settled) {
+        let volume = output_volume(&settled.outputs);
+        let mut state = self.lock();
+        let row = row(&mut state, settled.task.stage.key.stage);
+        row.tasks_done += 1;
+        row.replicas += settled.receipts.len() as u64;
+        row.rows += volume.rows;
+        row.bytes += volume.bytes;
+        row.units.0 += WorkUnits::of(settled.task.envelope.input_volume(), volume).0;
+        add(&mut state, settled);
+    }
+
+    /// A lost task was run again: its replicas earned receipts, but its rows count once.
+    pub(crate) fn settled_again(&self, settled: &Settled) {
+        let mut state = self.lock();
+        row(&mut state, settled.task.stage.key.stage).replicas += settled.receipts.len() as u64;
+        add(&mut state, settled);
+    }
+
+    /// `node` was caught sending wrong bytes or a receipt that fits nothing.
+    pub(crate) fn liar(&self, node: NodeId) {
+        self.lock().liars.insert(node);
+    }
+
+    /// Something that the requester should know; each said once.
+    pub(crate) fn warn(&self, text: String) {
+        let mut state = self.lock();
+        if !state.warnings.contains(&text) {
+            state.warnings.push(text);
+        }
+    }
+}
+
+/// Receipts, liars and late nodes of a verdict.
+fn add(state: &mut State, settled: &Settled) {
+    state.receipts.extend(settled.receipts.iter().cloned());
+    state.liars.extend(&settled.liars);
+    state.late.extend(&settled.late);
+    state.least_votes = Some(state.least_votes.map_or(settled.votes, |least| least.min(settled.votes)));
+}
+
+fn row(state: &mut State, stage: u32) -> &mut StageRow {
+    state.stages.entry(stage).or_insert_with(|| StageRow {
+        stage,
+        tasks: 0,
+        tasks_done: 0,
+        replicas: 0,
+        rows: 0,
+        bytes: 0,
+        units: WorkUnits(0),
+    })
+}

@@ -1,0 +1,110 @@
+//! Stages and lowering over tables of made-up shards: what volunteers would be asked to run. No task runs here.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use conun_planner::{Shard, ShardTable};
+use conun_types::{Cid, JobId, OutputBlock, Volume};
+use datafusion::{
+    catalog::{MemorySchemaProvider, SchemaProvider},
+    physical_plan::displayable,
+};
+
+use super::*;
+
+/// `t(k, v)` in `shards` shards of a million rows, and `small(k, name)` in one of ten.
+fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
+    let provider = MemorySchemaProvider::new();
+    let table = |name: &str, column: Field, shards: usize, rows: u64| {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), column]));
+        let shard = |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume: Volume { rows, bytes: 8 << 20 } };
+        let table = ShardTable::new(schema, (0..shards).map(shard).collect());
+        provider.register_table(name.to_owned(), Arc::new(table)).unwrap();
+    };
+    table("t", Field::new("v", DataType::Float64, true), shards, 1_000_000);
+    table("u", Field::new("v", DataType::Float64, true), shards, 1_000_000);
+    table("small", Field::new("name", DataType::Utf8, true), 1, 10);
+    Arc::new(provider)
+}
+
+async fn graph(sql: &str, shards: usize) -> StageGraph {
+    let state = conun_planner::session_state(conun_planner::session_config().unwrap(), tables(shards)).unwrap();
+    let plan = conun_planner::logical_plan(&state, sql).await.unwrap();
+    let plan = state.create_physical_plan(&plan).await.unwrap();
+    StageGraph::new(JobId([1; 16]), plan, state.config().clone()).unwrap()
+}
+
+fn outputs(task: &StageTask) -> Vec<OutputBlock> {
+    let block = |i: usize| {
+        let name = format!("{}/{}/{i}", task.key.stage, task.key.task);
+        OutputBlock { partition: i as u32, cid: Cid::raw(name.as_bytes()), rows: 1 + i as u64 % 2, bytes: 100 }
+    };
+    (0..task.outputs()).map(block).collect()
+}
+
+/// Completes every task, `backwards` in each wave; gives the tasks with their encoded plans.
+fn drive(graph: &mut StageGraph, backwards: bool) -> Vec<(TaskKey, Vec<u8>, String)> {
+    let mut seen = Vec::new();
+    loop {
+        let mut wave = graph.ready_tasks().unwrap();
+        if wave.is_empty() {
+            break;
+        }
+        for task in &wave {
+            let bytes = conun_executor::encode_plan(&task.plan).unwrap();
+            seen.push((task.key, bytes, displayable(task.plan.as_ref()).indent(false).to_string()));
+        }
+        if backwards {
+            wave.reverse();
+        }
+        for task in &wave {
+            graph.complete(task, &outputs(task)).unwrap();
+        }
+    }
+    assert!(graph.is_done());
+    seen.sort();
+    seen
+}
+
+#[tokio::test]
+async fn the_order_in_which_tasks_end_changes_no_plan() {
+    let sql = "select small.name, sum(t.v) from t join u on t.k = u.k join small on small.k = t.k group by small.name order by 2";
+    let (mut one, mut two) = (graph(sql, 5).await, graph(sql, 5).await);
+    let (forwards, backwards) = (drive(&mut one, false), drive(&mut two, true));
+    assert!(forwards.len() > 10, "{} tasks", forwards.len());
+    for (a, b) in forwards.iter().zip(&backwards) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(one.answer().unwrap(), two.answer().unwrap());
+}
+
+#[tokio::test]
+async fn volunteers_get_nothing_of_ballistas() {
+    for sql in [
+        "select count(*) from t",
+        "select k, avg(v) from t group by k",
+        "select * from t where v > 1 order by v limit 5",
+        "select k from t union all select k from small",
+        "select distinct k from t",
+        "select k, row_number() over (partition by k order by v) from t",
+        "select * from t where k not in (select k from small)",
+        "select count(*) from t where exists (select 1 from u where u.k = t.k)",
+    ] {
+        let tasks = drive(&mut graph(sql, 3).await, false);
+        for (key, _, plan) in tasks {
+            assert!(!plan.contains("Shuffle"), "{sql}: {key:?}\n{plan}");
+            assert!(!plan.contains("RoundRobin") && !plan.contains("Interleave"), "{sql}: {key:?}\n{plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_grouped_sum_is_two_stages_with_a_hash_shuffle_between() {
+    let tasks = drive(&mut graph("select k, sum(v) from t group by k", 2).await, false);
+    let stage = |n| tasks.iter().filter(|(key, ..)| key.stage == n).collect::<Vec<_>>();
+    assert_eq!((stage(1).len(), stage(2).len()), (2, conun_types::profile::SHUFFLE_PARTITIONS));
+    let (first, second) = (&stage(1)[0].2, &stage(2)[0].2);
+    assert!(first.starts_with("RepartitionExec: partitioning=Hash([k@0], 4)"), "{first}");
+    assert!(first.contains("AggregateExec: mode=Partial"), "{first}");
+    assert!(second.contains("mode=FinalPartitioned") && second.contains("BlockReaderExec"), "{second}");
+}

@@ -1,0 +1,167 @@
+//! One replica of one task on one node: order, offer, call, and a check of everything that comes back.
+
+use std::{collections::HashSet, time::Duration};
+
+use conun_types::{
+    Capability, Cid, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Outcome, OutputBlock,
+    PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
+    eip712::Domain,
+    port::CallError,
+    task::{output_volume, outputs_root},
+};
+
+use super::Prepared;
+use crate::{context::JobContext, fleet::Seat, quorum::Ballot, record::ReceiptRecord};
+
+/// How often a busy node is asked again before another is taken.
+const BUSY_RETRIES: usize = 3;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The node voted and its vote is well-formed.
+    Voted(Box<Checked>),
+    /// Every honest node would say the same: counts as a vote.
+    Said(Ballot),
+    /// The node failed, is busy or cannot be reached: no lie.
+    Lost(String),
+    /// The node sent what no honest node sends: a forged receipt, inflated units, malformed messages.
+    Cheated(String),
+    /// The node found an input nowhere.
+    Missing(Cid),
+}
+
+/// A vote whose receipt, root, counts and units fit the order and the envelope.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) root: [u8; 32],
+    pub(crate) outputs: Vec<OutputBlock>,
+    pub(crate) holder: Holder,
+    pub(crate) receipt: ReceiptRecord,
+}
+
+/// What an attempt brought.
+pub(crate) struct Report {
+    pub(crate) node: NodeId,
+    pub(crate) ended: Ended,
+    pub(crate) complaints: Vec<Complaint>,
+}
+
+/// Runs `task` on the node of `seat`. Dropping the future cancels the replica.
+pub(crate) async fn attempt(context: &JobContext, task: &Prepared, sources: Vec<Source>, seat: Seat) -> Report {
+    let node = seat.peer.id;
+    match run(context, task, sources, &seat.peer).await {
+        Ok((ended, complaints)) => Report { node, ended, complaints },
+        Err(error) => Report { node, ended: Ended::Lost(error.to_string()), complaints: Vec::new() },
+    }
+}
+
+async fn run(
+    context: &JobContext,
+    task: &Prepared,
+    sources: Vec<Source>,
+    peer: &PeerAddr,
+) -> Result<(Ended, Vec<Complaint>)> {
+    let offer = offer(context, task, sources, peer.id)?;
+    for _ in 0..BUSY_RETRIES {
+        match context.network.run_task(peer, offer.clone(), task.bytes.clone()).await {
+            Ok(answer) => {
+                let asked: HashSet<Cid> = offer.sources.iter().map(|s| s.cid).collect();
+                let complaints = answer.complaints.into_iter().filter(|c| asked.contains(&c.cid)).take(16).collect();
+                return Ok((judge(task, &offer, peer, answer.outcome), complaints));
+            }
+            Err(CallError::Busy { retry_after, .. }) => {
+                tokio::time::sleep(retry_after.clamp(Duration::from_millis(5), Duration::from_secs(1))).await;
+            }
+            Err(CallError::Misbehaved { reason, .. }) => return Ok((Ended::Cheated(reason), Vec::new())),
+            Err(error) => return Ok((Ended::Lost(error.to_string()), Vec::new())),
+        }
+    }
+    Ok((Ended::Lost(format!("{} stays busy", peer.id)), Vec::new()))
+}
+
+fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: NodeId) -> Result<TaskOffer> {
+    let mut nonce = [0u8; 8];
+    context.rng.fill(&mut nonce);
+    let timeout = context.config.task_timeout;
+    let order = TaskOrder {
+        job: context.job,
+        task_cid: task.cid,
+        provider,
+        // 63 random bits: unique for a requester without a counter that a crash could turn back.
+        nonce: u64::from_le_bytes(nonce) >> 1,
+        price: 0,
+        deadline: context.clock.unix_seconds() + timeout.as_secs(),
+    };
+    Ok(TaskOffer {
+        order: SignedOrder::sign(order, &Domain::default(), &context.key)?,
+        envelope_len: task.bytes.len() as u64,
+        profile: task.envelope.profile,
+        memory: task.envelope.memory,
+        timeout_ms: timeout.as_millis() as u64,
+        sources,
+        capability: Capability::generate(context.rng.as_ref()),
+        lease: Lease {
+            id: LeaseId(context.job.0),
+            kind: LeaseKind::Job,
+            expires: context.clock.unix_seconds() + context.config.job_lease.as_secs(),
+        },
+    })
+}
+
+fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome) -> Ended {
+    match outcome {
+        Outcome::Done(vote) => match check(task, offer, &vote) {
+            Ok(()) => Ended::Voted(Box::new(checked(task, offer, peer, vote))),
+            Err(error) => Ended::Cheated(error.to_string()),
+        },
+        Outcome::Failed(Failure::Query(message)) => Ended::Said(Ballot::QueryError(message)),
+        Outcome::Failed(Failure::MemoryExceeded) => Ended::Said(Ballot::MemoryExceeded),
+        Outcome::Failed(Failure::InputMissing(cid)) => Ended::Missing(cid),
+        Outcome::Failed(failure @ (Failure::Refused(_) | Failure::Node(_))) => Ended::Lost(failure.to_string()),
+    }
+}
+
+/// Everything that can be checked without running the task again.
+fn check(task: &Prepared, offer: &TaskOffer, vote: &Vote) -> Result<()> {
+    vote.receipt.check(&offer.order.order, &Domain::default())?;
+    let receipt = &vote.receipt.receipt;
+    let wrong = |what: &str| Err(Error::data(format!("the receipt's {what} does not fit the task")));
+    if receipt.profile != task.envelope.profile {
+        return wrong("profile");
+    }
+    if receipt.inputs_root != task.envelope.inputs_root() {
+        return wrong("root of inputs");
+    }
+    if receipt.outputs_root != outputs_root(&vote.outputs) {
+        return wrong("root of outputs");
+    }
+    let in_order = vote.outputs.iter().enumerate().all(|(i, block)| block.partition as usize == i);
+    if vote.outputs.len() != task.stage.outputs() || !in_order {
+        return wrong("list of blocks");
+    }
+    let output = output_volume(&vote.outputs);
+    if (receipt.rows, receipt.bytes) != (output.rows, output.bytes) {
+        return wrong("volume");
+    }
+    if receipt.units != WorkUnits::of(task.envelope.input_volume(), output) {
+        return wrong("number of work units");
+    }
+    Ok(())
+}
+
+fn checked(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, vote: Vote) -> Checked {
+    Checked {
+        root: vote.receipt.receipt.outputs_root,
+        outputs: vote.outputs,
+        holder: Holder { peer: peer.clone(), capability: Some(offer.capability) },
+        receipt: ReceiptRecord {
+            stage: task.envelope.stage,
+            task: task.envelope.task,
+            task_cid: task.cid,
+            node: peer.id,
+            accepted: false,
+            receipt: vote.receipt,
+        },
+    }
+}

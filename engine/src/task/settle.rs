@@ -1,0 +1,425 @@
+//! From a task to a verdict: starts replicas as the quorum asks for them, checks what they say, replaces those that
+//! fail, and finds inputs again that were lost. A dead or slow node costs a replica, never the job.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use conun_types::{
+    Cid, Complaint, Error, NodeId, Result, Source,
+    port::CallError,
+    wire::{ControlReply, ControlRequest, ReadBlock},
+};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::Instant;
+
+use super::{
+    Prepared, Settled,
+    attempt::{Checked, Ended, Report, attempt},
+};
+use crate::{
+    context::JobContext,
+    fleet::Seat,
+    lineage::Lineage,
+    notes::Notes,
+    quorum::{Action, Ballot, Quorum},
+};
+
+/// How often nodes that failed (but did not lie) are asked again once no other is left.
+const SECOND_CHANCES: usize = 3;
+/// Pause before they are.
+const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(300);
+/// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
+const SAMPLE: u64 = 16 << 10;
+
+/// Settles the tasks of one job.
+#[derive(Clone)]
+pub(crate) struct Settler(Arc<Parts>);
+
+struct Parts {
+    context: JobContext,
+    lineage: Lineage,
+    notes: Notes,
+    /// Held while a lost block is made again, so that its many readers do not each do it.
+    rebuilding: tokio::sync::Mutex<()>,
+}
+
+impl Settler {
+    pub(crate) fn new(context: JobContext) -> Self {
+        let parts =
+            Parts { context, lineage: Lineage::default(), notes: Notes::default(), rebuilding: Default::default() };
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn context(&self) -> &JobContext {
+        &self.0.context
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.0.notes
+    }
+
+    /// Runs `task` until enough replicas agree.
+    ///
+    /// # Errors
+    /// Data where the query itself fails on the data or needs more memory than the largest class; Unavailable where no
+    /// node is left; Verification where those that are left cannot agree.
+    pub(crate) async fn settle(&self, task: Arc<Prepared>) -> Result<Settled> {
+        let settled = self.agree(task).await?;
+        self.0.lineage.record(&settled);
+        self.0.notes.settled(&settled);
+        Ok(settled)
+    }
+
+    async fn agree(&self, mut task: Arc<Prepared>) -> Result<Settled> {
+        let votes = self.0.context.votes_for_a_task();
+        loop {
+            match Round::new(self.clone(), Arc::clone(&task), votes).run().await? {
+                Verdict::Settled(settled) => return Ok(*settled),
+                Verdict::TooSmall => task = Arc::new(in_bigger_class(&task)?),
+            }
+        }
+    }
+
+    /// Where each input of `task` is found; blocks that nobody has any more are made again first.
+    async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
+        let mut sources = Vec::with_capacity(task.envelope.shards.len() + task.envelope.blocks.len());
+        for shard in &task.envelope.shards {
+            sources.push(self.0.context.shard_source(&shard.cid)?);
+        }
+        for block in &task.envelope.blocks {
+            sources.push(self.block_source(&block.cid, block.volume.bytes).await?);
+        }
+        Ok(sources)
+    }
+
+    /// Where a block of an earlier stage is found.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`], where it has to be made again and cannot be.
+    pub(crate) async fn block_source(&self, cid: &Cid, len: u64) -> Result<Source> {
+        loop {
+            let connected: HashSet<NodeId> = self.0.context.fleet.connected().into_iter().map(|p| p.id).collect();
+            if let Some(source) = self.0.lineage.source(cid, len, &connected, self.0.context.rng.as_ref()) {
+                return Ok(source);
+            }
+            self.rebuild(*cid).await?;
+        }
+    }
+
+    fn rebuild(&self, cid: Cid) -> BoxFuture<'_, Result<()>> {
+        async move {
+            let lost = self.0.lineage.producer(&cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))?;
+            let guard = self.0.rebuilding.lock().await;
+            let now = self.0.lineage.producer(&cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))?;
+            let moved = now.holders.iter().any(|h| !lost.holders.contains(h));
+            drop(guard);
+            if moved {
+                return Ok(());
+            }
+            tracing::info!(%cid, stage = lost.task.stage.key.stage, "a block was lost with its nodes: running its task again");
+            let again = self.agree(Arc::clone(&lost.task)).await?;
+            if again.outputs != lost.outputs {
+                return Err(Error::verification(format!(
+                    "stage {} gave other bytes when a lost task was run again",
+                    lost.task.stage.key.stage
+                )));
+            }
+            self.0.lineage.record(&again);
+            self.0.notes.settled_again(&again);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Asks every holder of `cid` whether it has it, and forgets those that do not; tells whether any was forgotten.
+    async fn probe(&self, cid: &Cid) -> bool {
+        let Some(producer) = self.0.lineage.producer(cid) else { return false };
+        let mut forgotten = false;
+        for holder in producer.holders {
+            let has = self.0.context.network.control(&holder.peer, ControlRequest::Has(vec![*cid])).await;
+            if !matches!(has, Ok(ControlReply::Has(flags)) if flags == [true]) {
+                self.0.lineage.forget(cid, holder.peer.id);
+                forgotten = true;
+            }
+        }
+        forgotten
+    }
+
+    /// Reads the block that a node complains about, from the accused: only what we saw ourselves counts.
+    async fn check_complaint(&self, complaint: &Complaint) {
+        let context = &self.0.context;
+        let accused = context.fleet.connected().into_iter().find(|p| p.id == complaint.peer);
+        let Some(peer) = accused else { return };
+        let capability = self.0.lineage.producer(&complaint.cid).and_then(|settled| {
+            settled.holders.iter().find(|h| h.peer.id == complaint.peer).and_then(|h| h.capability)
+        });
+        let read = ReadBlock { cid: complaint.cid, offset: 0, len: u64::MAX, capability };
+        if let Err(CallError::Misbehaved { reason, .. }) = context.network.read_block(&peer, read).await {
+            self.caught(complaint.peer, &reason);
+        }
+    }
+
+    /// Reads a piece of one block of every node that voted: a node that agreed must also serve what it agreed on.
+    pub(crate) async fn sample_holders(&self) {
+        let checks: FuturesUnordered<_> = self.0.lineage.samples(self.0.context.rng.as_ref()).into_iter().map(|sample| async move {
+            let (holder, cid) = sample;
+            let read = ReadBlock { cid, offset: 0, len: SAMPLE, capability: holder.capability };
+            if let Err(CallError::Misbehaved { reason, .. }) = self.0.context.network.read_block(&holder.peer, read).await {
+                self.caught(holder.peer.id, &reason);
+            }
+        }).collect();
+        let _ = tokio::time::timeout(self.0.context.config.patience, checks.collect::<Vec<()>>()).await;
+    }
+
+    /// `node` did what no honest node does.
+    pub(crate) fn caught(&self, node: NodeId, how: &str) {
+        tracing::warn!(%node, how, "caught");
+        self.0.context.fleet.quarantine(node);
+        self.0.notes.liar(node);
+    }
+
+    /// `node` sent wrong bytes for `cid`, or has it no more: read it elsewhere.
+    pub(crate) fn forget(&self, cid: &Cid, node: NodeId) {
+        self.0.lineage.forget(cid, node);
+    }
+}
+
+fn in_bigger_class(task: &Prepared) -> Result<Prepared> {
+    let next = task.envelope.memory.next().ok_or_else(|| {
+        let most = task.envelope.memory.bytes() >> 30;
+        Error::data(format!("memory exceeded: a task of stage {} needs more than {most} GiB", task.stage.key.stage))
+            .with_hint("filter earlier, aggregate over fewer groups, or join smaller sides")
+    })?;
+    task.in_class(next)
+}
+
+enum Verdict {
+    Settled(Box<Settled>),
+    TooSmall,
+}
+
+type Seating = BoxFuture<'static, Result<Option<(Seat, Vec<Source>)>>>;
+
+/// The replicas of a task in one memory class.
+struct Round {
+    settler: Settler,
+    task: Arc<Prepared>,
+    quorum: Quorum,
+    needed: usize,
+    tried: HashSet<NodeId>,
+    /// Tried nodes that failed without lying.
+    lost: HashSet<NodeId>,
+    votes: HashMap<NodeId, Checked>,
+    last_fault: Option<String>,
+    chances: usize,
+    started: Instant,
+    deadline: Instant,
+    running: FuturesUnordered<BoxFuture<'static, Report>>,
+}
+
+impl Round {
+    fn new(settler: Settler, task: Arc<Prepared>, needed: usize) -> Self {
+        let now = Instant::now();
+        let deadline = now + settler.0.context.config.slow_after;
+        Self {
+            settler,
+            task,
+            quorum: Quorum::new(needed),
+            needed,
+            tried: HashSet::new(),
+            lost: HashSet::new(),
+            votes: HashMap::new(),
+            last_fault: None,
+            chances: SECOND_CHANCES,
+            started: now,
+            deadline,
+            running: FuturesUnordered::new(),
+        }
+    }
+
+    async fn run(mut self) -> Result<Verdict> {
+        let mut seating: Option<Seating> = None;
+        loop {
+            match self.quorum.next() {
+                Action::Accept(ballot) => return self.accept(ballot),
+                Action::GiveUp if self.chances == 0 || self.lost.is_empty() => return Err(self.give_up()),
+                Action::GiveUp => self.second_chance().await,
+                Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
+                Action::Wait => {}
+            }
+            tokio::select! {
+                seat = next_seat(&mut seating) => {
+                    seating = None;
+                    match seat? {
+                        Some((seat, sources)) => self.start(seat, sources),
+                        None => self.quorum.exhausted(true),
+                    }
+                }
+                Some(report) = self.running.next() => self.hear(report).await,
+                () = tokio::time::sleep_until(self.deadline), if !self.quorum.running().is_empty() => self.out_of_patience(),
+            }
+        }
+    }
+
+    /// Finds a node: for the first replica one that holds inputs, for the others any, drawn at random.
+    fn seat(&self) -> Seating {
+        let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
+        async move {
+            let sources = settler.sources(&task).await?;
+            let prefer = if tried.is_empty() { holders_of_most(&sources) } else { HashSet::new() };
+            let seat = settler.0.context.fleet.seat(&prefer, &tried).await;
+            Ok(seat.map(|seat| (seat, sources)))
+        }
+        .boxed()
+    }
+
+    fn start(&mut self, seat: Seat, sources: Vec<Source>) {
+        if self.quorum.next() != Action::Launch {
+            return;
+        }
+        let node = seat.peer.id;
+        self.tried.insert(node);
+        self.quorum.started(node);
+        if self.votes.is_empty() {
+            self.deadline = Instant::now() + self.settler.0.context.config.slow_after;
+        }
+        let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
+        self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
+    }
+
+    async fn hear(&mut self, report: Report) {
+        for complaint in &report.complaints {
+            self.settler.check_complaint(complaint).await;
+        }
+        let node = report.node;
+        match report.ended {
+            Ended::Voted(checked) => {
+                self.quorum.voted(node, Ballot::Done(checked.root));
+                self.votes.insert(node, *checked);
+                self.be_patient();
+            }
+            Ended::Said(ballot) => {
+                self.quorum.voted(node, ballot);
+                self.be_patient();
+            }
+            Ended::Cheated(how) => {
+                self.quorum.ended(node);
+                self.settler.caught(node, &how);
+            }
+            Ended::Lost(reason) => self.lose(node, reason),
+            Ended::Missing(cid) => {
+                let gone = self.settler.probe(&cid).await;
+                self.lose(node, format!("{node} found {cid} nowhere"));
+                if gone {
+                    self.tried.remove(&node);
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, node: NodeId, reason: String) {
+        tracing::debug!(%node, reason, "replica lost");
+        self.quorum.ended(node);
+        self.settler.0.context.fleet.avoid(node);
+        self.lost.insert(node);
+        self.last_fault = Some(reason);
+    }
+
+    /// The first answer shows how long the task takes; the others get a few times as long.
+    fn be_patient(&mut self) {
+        let patience = self.settler.0.context.config.patience.max(self.started.elapsed() * 4);
+        self.deadline = Instant::now() + patience;
+    }
+
+    fn out_of_patience(&mut self) {
+        for node in self.quorum.running() {
+            self.settler.0.context.fleet.avoid(*node);
+        }
+        self.quorum.out_of_patience();
+        self.deadline = Instant::now() + self.settler.0.context.config.slow_after;
+    }
+
+    async fn second_chance(&mut self) {
+        self.chances -= 1;
+        tokio::time::sleep(SECOND_CHANCE_AFTER).await;
+        for node in self.lost.drain() {
+            self.tried.remove(&node);
+        }
+        self.quorum.exhausted(false);
+    }
+
+    fn accept(self, ballot: Ballot) -> Result<Verdict> {
+        let liars = self.dissenters(&ballot);
+        for node in &liars {
+            self.settler.caught(*node, "its answer differs from the one that the quorum accepted");
+        }
+        let root = match ballot {
+            Ballot::QueryError(message) => return Err(Error::data(message)),
+            Ballot::MemoryExceeded => return Ok(Verdict::TooSmall),
+            Ballot::Done(root) => root,
+        };
+        let late = self.quorum.overdue().to_vec();
+        let (mut outputs, mut holders, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+        for checked in self.votes.into_values() {
+            let accepted = checked.root == root;
+            receipts.push(crate::record::ReceiptRecord { accepted, ..checked.receipt });
+            if accepted {
+                outputs = checked.outputs;
+                holders.push(checked.holder);
+            }
+        }
+        let votes = holders.len();
+        Ok(Verdict::Settled(Box::new(Settled { task: self.task, outputs, holders, receipts, liars, late, votes })))
+    }
+
+    /// Who voted otherwise. Running out of memory is no lie: pools are fixed, yet a runner may die of other causes.
+    fn dissenters(&self, accepted: &Ballot) -> Vec<NodeId> {
+        let honest = |ballot: &Ballot| ballot == accepted || *ballot == Ballot::MemoryExceeded;
+        self.quorum.votes().iter().filter(|(_, ballot)| !honest(ballot)).map(|(node, _)| *node).collect()
+    }
+
+    fn give_up(&self) -> Error {
+        let stage = self.task.stage.key.stage;
+        let answers: HashSet<&Ballot> = self.quorum.votes().values().collect();
+        let voters = self.quorum.votes().len();
+        if answers.len() > 1 {
+            return Error::verification(format!(
+                "stage {stage}: {voters} replicas gave {} different answers and no further node can break the tie",
+                answers.len()
+            ))
+            .with_hint("connect more nodes and try again");
+        }
+        if voters > 0 {
+            return Error::verification(format!(
+                "stage {stage}: {} agreeing replicas are needed, only {voters} independent nodes can give one",
+                self.needed
+            ))
+            .with_hint("connect more nodes, or accept unverified answers with --verify off");
+        }
+        let reason = self.last_fault.clone().unwrap_or_else(|| "no volunteer is connected".to_owned());
+        Error::unavailable(format!("stage {stage}: no node can run it: {reason}"))
+            .with_hint("check that nodes are running: conun devnet status, or conun node --bootstrap ADDR")
+    }
+}
+
+async fn next_seat(seating: &mut Option<Seating>) -> Result<Option<(Seat, Vec<Source>)>> {
+    match seating {
+        Some(seating) => seating.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Nodes that hold the largest share of a task's inputs.
+fn holders_of_most(sources: &[Source]) -> HashSet<NodeId> {
+    let mut held: HashMap<NodeId, u64> = HashMap::new();
+    for source in sources {
+        for holder in &source.holders {
+            *held.entry(holder.peer.id).or_default() += source.len;
+        }
+    }
+    let most = held.values().copied().max().unwrap_or_default();
+    held.into_iter().filter(|(_, bytes)| *bytes == most).map(|(node, _)| node).collect()
+}
