@@ -147,13 +147,16 @@ impl Driver {
         }
     }
 
+    /// Dials from a port of its own, as [`Self::dial_address`] does: from the listening port (libp2p's default, for the
+    /// sake of NATs), two peers that dial each other at once meet in one TCP connection, and a quick redial finds its
+    /// pair of addresses still taken.
     fn dial_peer(&mut self, peer: PeerId, addrs: Vec<Multiaddr>, done: Waiter) {
         if self.swarm.is_connected(&peer) {
             let _ = done.send(Ok(peer));
             return;
         }
         let condition = PeerCondition::DisconnectedAndNotDialing;
-        let options = DialOpts::peer_id(peer).addresses(addrs).condition(condition).build();
+        let options = DialOpts::peer_id(peer).addresses(addrs).condition(condition).allocate_new_port().build();
         match self.swarm.dial(options) {
             // Somebody else's dial of the same peer is under way: share its outcome.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
@@ -169,7 +172,7 @@ impl Driver {
 
     fn dial_address(&mut self, addrs: Vec<Multiaddr>, done: Waiter) {
         let Some(addr) = addrs.into_iter().next() else { return };
-        let options = DialOpts::unknown_peer_id().address(addr).build();
+        let options = DialOpts::unknown_peer_id().address(addr).allocate_new_port().build();
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
