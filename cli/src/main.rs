@@ -1,3 +1,89 @@
-//! The conun command.
+//! The conun command: the only place where all parts meet.
+//!
+//! Each subcommand is a file under `command/`; this one parses, dispatches, and turns errors into one line on stderr
+//! and an exit code.
 
-fn main() {}
+mod args;
+mod command;
+mod config;
+mod context;
+mod human;
+mod output;
+mod print;
+mod process;
+mod service;
+mod statements;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use context::Context;
+use conun_types::{Error, Result};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // A runner keeps its own house: no logging to share, no threads before its limits are set.
+    if matches!(cli.command, Command::Runner) {
+        return command::runner::run();
+    }
+    start_logging(cli.verbose);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let context = Context::load(cli.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async { Box::pin(dispatch(cli.command, &context)).await });
+    // Blocking reads of stdin cannot be interrupted; they must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<()> {
+    match command {
+        Command::Sql(args) => command::sql::run(args, context).await,
+        Command::Demo(args) => command::demo::run(args).await,
+        Command::Devnet(args) => command::devnet::run(args, context).await,
+        Command::Put(args) => command::put::run(args, context).await,
+        Command::Tables(args) => command::tables::run(args, context).await,
+        Command::Show(args) => command::show::run(args, context).await,
+        Command::Get(args) => command::get::run(args, context).await,
+        Command::Rm(args) => command::rm::run(args, context).await,
+        Command::Pin(args) => command::pins::pin(args, context).await,
+        Command::Unpin(args) => command::pins::unpin(args, context).await,
+        Command::Pins(args) => command::pins::list(args, context).await,
+        Command::Job(args) => command::job::run(args, context).await,
+        Command::Coordinator(args) => command::coordinator::run(args).await,
+        Command::Node(args) => command::node::run(args).await,
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Runner => Err(Error::internal("a runner has no parent command")),
+    }
+}
+
+/// One line, a hint where there is one, and the kind's exit code.
+fn report(error: &Error) -> ExitCode {
+    eprintln!("error: {}", error.message.replace('\n', " "));
+    if let Some(hint) = &error.hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(error.kind.exit_code())
+}
+
+/// Silent by default: what a user must know is printed, logs are for operators.
+fn start_logging(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "off",
+        1 => "warn,conun=info,conun_node=info,conun_engine=info,conun_network=info,conun_storage=info,conun_api=info",
+        _ => "info,conun=debug,conun_node=debug,conun_engine=debug,conun_network=debug,conun_storage=debug",
+    };
+    let filter = match verbose {
+        0 => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)),
+        _ => EnvFilter::new(level),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

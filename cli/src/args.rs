@@ -1,0 +1,417 @@
+//! The command line as types. DESIGN section 8 and docs/CLI.md are the contract: names here are stable.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use conun_engine::{JobOptions, Verify};
+use conun_node::LiarMode;
+use conun_types::{Cid, NodeId};
+
+use crate::{human::Size, output::Format};
+
+/// Verified SQL on computers that strangers lend.
+#[derive(Debug, Parser)]
+#[command(name = "conun", version, propagate_version = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    /// Log to stderr (-v: what happens, -vv: in detail); RUST_LOG chooses more finely
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Configuration file instead of ~/.config/conun/conun.toml
+    #[arg(long, global = true, env = "CONUN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run SQL: over local files, or over a network with --connect
+    Sql(Sql),
+    /// Show the whole on this machine: a network of processes, real data, faults, checked answers
+    Demo(Demo),
+    /// Run a network of processes on this machine
+    Devnet(Devnet),
+    /// Store Parquet or CSV files as a table on the network
+    Put(Put),
+    /// List tables
+    Tables(Listing),
+    /// Show one table and the nodes that hold it
+    Show(Named),
+    /// Download a table as Parquet files
+    Get(Get),
+    /// Remove a table
+    Rm(Named),
+    /// Keep a block until it is unpinned
+    Pin(Pin),
+    /// Let a pinned block go
+    Unpin(Pin),
+    /// List pinned blocks
+    Pins(Pins),
+    /// List, show and cancel jobs
+    Job(Job),
+    /// Serve a coordinator: the gRPC port, tables and jobs
+    Coordinator(Coordinator),
+    /// Lend this machine's disk and cores
+    Node(Node),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Run tasks for a node (started by the node itself)
+    #[command(hide = true)]
+    Runner,
+}
+
+/// How to reach a coordinator.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Connect {
+    /// URL of a coordinator, e.g. http://127.0.0.1:7400
+    #[arg(long, env = "CONUN_CONNECT", value_name = "URL")]
+    pub(crate) connect: Option<String>,
+    /// The coordinator's secret, where it has one
+    #[arg(long, env = "CONUN_TOKEN", hide_env_values = true, hide = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// `conun sql`
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// Statements to run; without -c and -f they are read from stdin, or from a shell on a terminal
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub(crate) command: Vec<String>,
+    /// File with statements ("-": stdin)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// How rows are written [default: table on a terminal and elsewhere, or by the extension of -o]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
+    /// File for the rows; it appears once it is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// Run here, even where a coordinator is configured
+    #[arg(long)]
+    pub(crate) local: bool,
+    /// How answers are verified: off, audit or quorum
+    #[arg(long, value_name = "MODE")]
+    pub(crate) verify: Option<Verify>,
+    /// Highest acceptable probability of a wrong answer: sets the number of agreeing replicas
+    #[arg(long, value_name = "P", value_parser = probability)]
+    pub(crate) max_error: Option<f64>,
+    /// Most rows that a table shows, 0 for all [default: 100 on a terminal, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rows: Option<usize>,
+    /// No footer and no progress on stderr
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Sql {
+    /// What a coordinator is told about each statement.
+    pub(crate) fn options(&self, configured: Option<Verify>) -> JobOptions {
+        JobOptions { verify: self.verify.or(configured), max_error: self.max_error }
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let p: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if p > 0.0 && p < 1.0 { Ok(p) } else { Err("a probability between 0 and 1 is needed".to_owned()) }
+}
+
+/// `conun demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Print one JSON object instead of a story
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `conun put`
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// Name of the table; an existing one gets a new version
+    pub(crate) table: String,
+    /// Parquet or CSV files, or folders of them, all with the same columns
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Erasure code, data+parity [default: one that fits the network]
+    #[arg(long, value_name = "K+M")]
+    pub(crate) code: Option<String>,
+    /// Bytes of a data shard
+    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
+    pub(crate) shard_size: Size,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Commands that list.
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Commands about one table.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the table
+    pub(crate) table: String,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// `conun get`
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Name of the table
+    pub(crate) table: String,
+    /// Folder for the files; it is created
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// `conun pin` and `conun unpin`
+#[derive(Debug, Args)]
+pub(crate) struct Pin {
+    /// Address of the block
+    pub(crate) cid: Cid,
+    #[command(flatten)]
+    pub(crate) pins: Pins,
+}
+
+/// `conun pins`
+#[derive(Debug, Args)]
+pub(crate) struct Pins {
+    /// Data folder of a stopped node, instead of a coordinator
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// `conun job`
+#[derive(Debug, Args)]
+pub(crate) struct Job {
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+}
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// List jobs, the newest first
+    Ls(Listing),
+    /// Show one job: answer, verdict, stages
+    Show(OneJob),
+    /// Stop a job
+    Cancel(OneJob),
+    /// The signed receipts of a job's tasks
+    Receipts(OneJob),
+}
+
+/// Commands about one job.
+#[derive(Debug, Args)]
+pub(crate) struct OneJob {
+    /// Id of the job, or a unique beginning of it
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// `conun coordinator`
+#[derive(Debug, Args)]
+pub(crate) struct Coordinator {
+    /// Data folder
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// File with the owner's key, created if missing [default: in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// How verification is done unless a job says otherwise
+    #[arg(long, value_name = "MODE", default_value = "quorum")]
+    pub(crate) verify: Verify,
+    /// Port for gRPC (0: any free one)
+    #[arg(long, default_value_t = conun_api::DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// Address for gRPC; other machines are let in only with CONUN_TOKEN set
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+}
+
+/// `conun node`
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// Data folder
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Disk to lend
+    #[arg(long, value_name = "SIZE", default_value = "10GiB")]
+    pub(crate) store: Size,
+    /// Tasks to run at once [default: the machine's cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) cores: Option<u32>,
+    /// Serve only this coordinator (may be repeated) [default: any]
+    #[arg(long, value_name = "ID")]
+    pub(crate) allow: Vec<NodeId>,
+    /// Misbehave, for tests
+    #[arg(long, value_name = "MODE", hide = true)]
+    pub(crate) liar: Option<LiarMode>,
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+}
+
+/// What every process of the peer-to-peer network takes.
+#[derive(Debug, Args)]
+pub(crate) struct Peer {
+    /// Multiaddress of a peer to start from (may be repeated)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bootstrap: Vec<String>,
+    /// Multiaddress to listen on for peers (may be repeated) [default: a free port on loopback]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Print the line that tells of readiness as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Stop when stdin ends
+    #[arg(long, hide = true)]
+    pub(crate) die_with_parent: bool,
+}
+
+/// `conun devnet`
+#[derive(Debug, Args)]
+pub(crate) struct Devnet {
+    #[command(subcommand)]
+    pub(crate) command: DevnetCommand,
+}
+
+/// What to do with a local network.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevnetCommand {
+    /// Start a coordinator and volunteers as separate processes
+    Up(DevnetUp),
+    /// Stop them; data stays
+    Down(DevnetDir),
+    /// Tell who runs
+    Status(DevnetDir),
+}
+
+/// `conun devnet up`
+#[derive(Debug, Args)]
+pub(crate) struct DevnetUp {
+    #[command(flatten)]
+    pub(crate) dir: DevnetDir,
+    /// Number of volunteers [default: as the last time, first 6]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) nodes: Option<u32>,
+    /// The coordinator's gRPC port, 0 for any free one [default: as the last time, first 7400]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Return once it is up
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Node I misbehaves: wrong-value, drop-rows, stall, corrupt-block (may be repeated)
+    #[arg(long, value_name = "I=MODE", value_parser = liar)]
+    pub(crate) liar: Vec<(u32, LiarMode)>,
+    /// Number of coordinators, on ports counting up from --port
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(crate) coordinators: u32,
+    /// Disk that each node lends
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) store: Option<String>,
+    /// Tasks that each node runs at once
+    #[arg(long, value_name = "N")]
+    pub(crate) cores: Option<u32>,
+}
+
+fn liar(text: &str) -> Result<(u32, LiarMode), String> {
+    let (index, mode) = text.split_once('=').ok_or("write it like 2=wrong-value")?;
+    let index = index.parse().map_err(|_| format!("'{index}' is not the index of a node"))?;
+    Ok((index, mode.parse().map_err(|e: conun_types::Error| e.hint.unwrap_or(e.message))?))
+}
+
+/// Which local network.
+#[derive(Debug, Args)]
+pub(crate) struct DevnetDir {
+    /// Folder of the network
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `conun completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_parses() {
+        for line in [
+            "conun demo --json",
+            "conun devnet up --dir d --nodes 6 --port 7400 --detach --json --liar 2=wrong-value --liar 3=stall",
+            "conun devnet down --dir d",
+            "conun devnet status --dir d --json",
+            "conun coordinator --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --port 0 --verify off",
+            "conun node --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --store 1GiB --cores 2",
+            "conun put t a.parquet b.csv --code 4+2 --shard-size 512KiB --connect http://127.0.0.1:7400 --json",
+            "conun tables --json",
+            "conun show t --json",
+            "conun get t dir",
+            "conun rm t",
+            "conun pins --dir d",
+            "conun sql -c select --format csv -o out.csv --verify quorum --max-error 1e-4",
+            "conun sql -f a.sql -f b.sql --connect http://127.0.0.1:7400",
+            "conun job ls --json",
+            "conun job show 0192 --json",
+            "conun job cancel 0192",
+            "conun job receipts 0192",
+            "conun completions bash",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "conun sql --verify maybe",
+            "conun sql --max-error 2",
+            "conun sql --format xml",
+            "conun devnet up --dir d --liar 2=saint",
+            "conun devnet up --dir d --liar x",
+            "conun devnet up --dir d --nodes 0",
+            "conun node --dir d --store lots",
+            "conun put t",
+            "conun pin notacid",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `conun coordinator`: serves the gRPC port over a network of volunteers.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use conun_api::Server;
+use conun_engine::{Engine, EngineConfig};
+use conun_network::{ClientOnly, Host};
+use conun_storage::{DataDir, Tables, datadir::load_or_create_key, durable};
+use conun_types::{Clock, Error, NodeKey, OsRng, Result, Rng, SystemClock, port::Network};
+
+use super::node::host_config;
+use crate::{
+    args::Coordinator,
+    service::{Ready, until_told_to_stop},
+};
+
+/// How long a coordinator that starts with an empty folder waits for nodes that may know its tables.
+const RECOVERY_WAIT: Duration = Duration::from_secs(5);
+/// How often the leases of tables are renewed; nodes keep them for days.
+const UPKEEP: Duration = Duration::from_secs(600);
+/// How long peers may take to part.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(args: Coordinator) -> Result<()> {
+    let dir = DataDir::open(&args.dir, "coordinator")?;
+    let key = match &args.key {
+        Some(path) => owner_key(path)?,
+        None => load_or_create_key(&dir, &OsRng)?,
+    };
+    let host = Host::start(host_config(&args.peer), &key, Arc::new(ClientOnly::default())).await?;
+    let network: Arc<dyn Network> = Arc::clone(&host) as _;
+    let engine = start_engine(&args, &dir, key, network).await?;
+    let addr = SocketAddr::new(args.host, args.port);
+    let token = std::env::var("CONUN_TOKEN").ok().filter(|token| !token.is_empty());
+    let server = Server::serve(engine, addr, token).await?;
+    Ready::new("coordinator", &host.local_addr(), Some(server.url())).announce(args.peer.json)?;
+    until_told_to_stop(args.peer.die_with_parent).await?;
+    server.shutdown().await;
+    let _ = tokio::time::timeout(GRACE, host.shutdown()).await;
+    drop(dir);
+    Ok(())
+}
+
+async fn start_engine(
+    args: &Coordinator,
+    dir: &DataDir,
+    key: NodeKey,
+    network: Arc<dyn Network>,
+) -> Result<Arc<Engine>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(OsRng);
+    let tables =
+        Tables::open(dir.path(), key.clone(), Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng)).await?;
+    if tables.list().is_empty() {
+        recover(&tables, network.as_ref(), args.peer.bootstrap.len()).await?;
+    }
+    // It ends with the last clone of the tables.
+    drop(tables.spawn_upkeep(UPKEEP));
+    let config = EngineConfig { verify: args.verify, ..EngineConfig::new(dir.folder("jobs")?) };
+    Engine::start(config, key, network, tables, clock, rng)
+}
+
+/// Asks the nodes for the tables of this key: the folder may have been lost.
+async fn recover(tables: &Tables, network: &dyn Network, expected: usize) -> Result<()> {
+    let end = Instant::now() + RECOVERY_WAIT;
+    while network.volunteers().len() < expected && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let found = tables.recover().await?;
+    if !found.is_empty() {
+        tracing::info!(tables = ?found, "tables recovered from the nodes");
+    }
+    Ok(())
+}
+
+/// The owner's key from a file of hexadecimal digits, created if missing.
+pub(super) fn owner_key(path: &Path) -> Result<NodeKey> {
+    let named = |e: std::io::Error| Error::from(e).context(format!("key file {}", path.display()));
+    if !path.exists() {
+        let key = NodeKey::generate(&OsRng);
+        let digits: String = key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        durable::replace_secret(path, digits.as_bytes()).map_err(named)?;
+        return Ok(key);
+    }
+    let text = std::fs::read_to_string(path).map_err(named)?;
+    let damaged = || {
+        Error::data(format!("key file {} is damaged", path.display()))
+            .with_hint("restore it from a copy; without it the tables it owns cannot be changed")
+    };
+    NodeKey::from_bytes(&hex::decode(text.trim()).map_err(|_| damaged())?).map_err(|_| damaged())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_keys_are_kept_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owner.key");
+        let key = owner_key(&path).unwrap();
+        assert_eq!(owner_key(&path).unwrap().id(), key.id());
+        std::fs::write(&path, "junk").unwrap();
+        assert!(owner_key(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "junk");
+    }
+}

@@ -1,0 +1,72 @@
+//! The demo's processes: nodes and a coordinator that die with this process, in a folder that goes with it.
+
+use std::ffi::OsString;
+
+use conun_api::Client;
+use conun_types::{Error, NodeId, Result};
+use futures::future::try_join_all;
+use tempfile::TempDir;
+
+use crate::{
+    command::devnet::wait_for_volunteers,
+    process::{Launch, Service},
+};
+
+/// Nodes of the demo.
+pub(super) const NODES: usize = 6;
+/// The one that lies about every answer.
+pub(super) const LIAR: usize = 4;
+
+/// A running network. Dropping it kills the processes, then removes the folder: the order of the fields matters.
+pub(super) struct Network {
+    pub(super) client: Client,
+    nodes: Vec<Service>,
+    _coordinator: Service,
+    _dir: TempDir,
+}
+
+impl Network {
+    /// Starts all processes and waits until the coordinator sees every node.
+    pub(super) async fn start() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("conun-demo-").tempdir()?;
+        let launches: Vec<Launch> = (0..NODES).map(|i| node(&dir, i)).collect();
+        let nodes = try_join_all(launches.iter().map(Service::start)).await?;
+        let coordinator = Service::start(&coordinator(&dir, &nodes)).await?;
+        let url = coordinator.ready.url.clone().ok_or_else(|| Error::internal("the coordinator has no URL"))?;
+        wait_for_volunteers(&url, None, NODES).await?;
+        let client = Client::connect(&url, None).await?;
+        Ok(Self { client, nodes, _coordinator: coordinator, _dir: dir })
+    }
+
+    /// Who node `index` is.
+    pub(super) fn id(&self, index: usize) -> NodeId {
+        self.nodes[index].ready.id
+    }
+
+    /// The number of a node, for people.
+    pub(super) fn index(&self, id: &NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.ready.id == *id)
+    }
+
+    /// Cuts a node's power.
+    pub(super) fn kill(&mut self, index: usize) {
+        self.nodes[index].kill();
+    }
+}
+
+fn node(dir: &TempDir, index: usize) -> Launch {
+    let name = format!("node-{index}");
+    let mut args: Vec<OsString> = vec!["node".into(), "--dir".into(), dir.path().join(&name).into()];
+    if index == LIAR {
+        args.extend(["--liar".into(), "wrong-value".into()]);
+    }
+    Launch { args, name, dir: dir.path().to_owned(), outlives: false }
+}
+
+fn coordinator(dir: &TempDir, nodes: &[Service]) -> Launch {
+    let name = "coordinator".to_owned();
+    let mut args: Vec<OsString> = vec!["coordinator".into(), "--dir".into(), dir.path().join(&name).into()];
+    args.extend(["--port".into(), "0".into()]);
+    args.extend(nodes.iter().flat_map(|node| ["--bootstrap".into(), OsString::from(&node.ready.address)]));
+    Launch { args, name, dir: dir.path().to_owned(), outlives: false }
+}

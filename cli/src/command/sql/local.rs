@@ -1,0 +1,46 @@
+//! Statements in this process: plain DataFusion, with files as tables.
+
+use conun_types::{Error, ErrorKind, Result};
+use datafusion::{
+    error::DataFusionError,
+    prelude::{SessionConfig, SessionContext},
+};
+use futures::{StreamExt, TryStreamExt};
+
+use super::{Answer, files};
+
+/// A DataFusion session. Its settings are DataFusion's own: it is as fast as that, and promises no more.
+pub(super) struct Local {
+    session: SessionContext,
+}
+
+impl Local {
+    pub(super) fn new() -> Self {
+        let config = SessionConfig::new().with_information_schema(true);
+        Self { session: SessionContext::new_with_config(config).enable_url_table() }
+    }
+
+    pub(super) async fn start(&self, sql: &str) -> Result<Answer> {
+        let failed = |e: DataFusionError| explain(&e, sql);
+        let frame = self.session.sql(sql).await.map_err(failed)?;
+        let rows = frame.execute_stream().await.map_err(failed)?;
+        let (schema, sql) = (rows.schema(), sql.to_owned());
+        Ok(Answer { schema, rows: rows.map_err(move |e| explain(&e, &sql)).boxed() })
+    }
+}
+
+/// The user's view of an error: a file that cannot be read is named before anything that follows from it.
+fn explain(error: &DataFusionError, sql: &str) -> Error {
+    if let Some(problem) = files::first_problem(sql) {
+        return problem;
+    }
+    let mut plain = conun_planner::plan_error(error);
+    let root = error.find_root();
+    if matches!(root, DataFusionError::IoError(_) | DataFusionError::External(_)) {
+        plain.kind = ErrorKind::Data;
+    }
+    if plain.hint.is_none() && plain.message.contains("table '") && plain.message.contains("not found") {
+        plain.hint = Some("name a file in quotes, for example: select * from 'flights.parquet'".to_owned());
+    }
+    plain
+}
