@@ -29,7 +29,7 @@ pub(crate) fn check(files: &[TextFile]) -> Vec<Finding> {
 
 fn check_one(file: &TextFile, manifest: &Table, named: &BTreeSet<String>) -> Vec<Finding> {
     let used: BTreeSet<String> = dependencies(manifest).into_iter().map(|d| d.name).collect();
-    let missing = (!used.contains(FEATURES)).then(|| format!("{FEATURES} is missing among the dev-dependencies"));
+    let missing = (!used.contains(FEATURES)).then(|| format!("{FEATURES} is missing among the dependencies"));
     let foreign = used.iter().filter(|name| !name.starts_with("conun-") && !named.contains(*name));
     let unnamed = foreign.map(|name| format!("{name} is missing in features/Cargo.toml"));
     missing.into_iter().chain(unnamed).map(|told| Finding::new(&file.path, 1, told)).collect()

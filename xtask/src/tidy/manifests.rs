@@ -90,7 +90,7 @@ fn complaint(manifest: &Table, path: &str, dependency: &Dependency) -> Option<St
     if !dependency.development && BANNED.contains(&(package, name)) {
         return Some(format!("{package} must do without {name}"));
     }
-    if dependency.development || !name.starts_with("conun-") {
+    if dependency.development || name == FEATURES || !name.starts_with("conun-") {
         return None;
     }
     match ARROWS.iter().find(|(from, _)| *from == package) {
@@ -146,6 +146,7 @@ mod tests {
             ("cli", "conun-cli", "[dependencies]\nconun-network.workspace = true\n", false),
             ("node", "conun-node", "[dev-dependencies]\nlibp2p-stream = '1'\n", true),
             ("network", "conun-network", "[dependencies]\nlibp2p-stream = '1'\n", false),
+            ("engine", "conun-engine", "[dependencies]\nconun-features.workspace = true\n", false),
             ("features", "conun-features", "[dependencies]\nlibp2p = '1'\n", false),
             ("new", "conun-new", "[dependencies]\nconun-types.workspace = true\n", true),
         ] {
