@@ -28,6 +28,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("datafusion.optimizer.prefer_existing_union", "true"),
     // A filter learnt while running prunes by timing.
     ("datafusion.optimizer.enable_dynamic_filter_pushdown", "false"),
+    // Its node in a plan hands a value to others through memory, which does not reach another stage; a join does.
+    ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "false"),
     // Partial aggregation that gives up early decides by what it has seen so far: by batch boundaries.
     ("datafusion.execution.skip_partial_aggregation_probe_ratio_threshold", "1.1"),
     // View arrays and dictionaries are layout, not value; plain layouts encode the same everywhere.
