@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::devnet::Devnet;
 use crate::{Result, repo};
 
 /// A check: its name, the program it needs beside cargo, and the command.
@@ -55,6 +56,8 @@ const TESTS_CARGO: &[&str] =
 
 /// A stock Arrow Flight SQL client against a real coordinator.
 const ADBC: &str = "cli/tests/adbc.py";
+/// Volunteers that it runs against.
+const ADBC_NODES: usize = 3;
 /// What it imports, from PyPI.
 const ADBC_PACKAGES: &[&str] = &["adbc-driver-flightsql", "adbc-driver-manager", "pyarrow"];
 
@@ -148,9 +151,19 @@ fn adbc_python() -> Result<PathBuf> {
     Ok(python)
 }
 
+/// The script against a devnet that has the five tables of flights.
 fn adbc(python: &Path, script: &Path) -> Result<()> {
     must(&mut command(&["cargo", "build", "--release", "-p", "conun-cli", "--locked"]))?;
-    must(Command::new(python).arg(script).arg(release_dir()?.join("conun")))
+    let (bin, data) = (release_dir()?, conun_sql_examples::nycflights13_dir());
+    let scratch = std::env::temp_dir().join(format!("conun-adbc-{}", std::process::id()));
+    let tables: Vec<(&str, PathBuf)> =
+        conun_sql_examples::TABLES.iter().map(|(name, _)| (*name, data.join(format!("{name}.parquet")))).collect();
+    let devnet = Devnet::up(&bin, &scratch, ADBC_NODES, &tables)?;
+    let queries = repo::root().join("sql-examples/nycflights13/queries");
+    let result = must(Command::new(python).arg(script).arg(devnet.url()).arg(queries));
+    drop(devnet);
+    std::fs::remove_dir_all(&scratch)?;
+    result
 }
 
 /// Where this program and the others are built.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod ci;
+mod devnet;
 mod repo;
 mod tidy;
 
@@ -15,7 +16,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const USAGE: &str = "usage: cargo xtask tidy                 check the repository's own rules
        cargo xtask ci                   every check and test, as .ci/run runs them
-       cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--port 7480] [--json FILE]
+       cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--json FILE]
                                         TPC-H on Conun and its rivals";
 
 fn main() -> ExitCode {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::devnet::Devnet;
 use super::{TABLES, compare_dir};
+use crate::devnet::Devnet;
 
 /// Something that answers SQL over the TPC-H tables with CSV on stdout.
 pub(super) enum Contender<'a> {

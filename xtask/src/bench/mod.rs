@@ -4,7 +4,6 @@
 //! exists: a fast wrong answer is no result.
 
 mod contender;
-mod devnet;
 mod measure;
 mod proc;
 mod report;
@@ -15,9 +14,9 @@ use std::process::Command;
 use conun_sql_examples::{Case, TpchScale, tpch};
 
 use crate::ci::{must, release_dir};
+use crate::devnet::Devnet;
 use crate::{Result, repo};
 use contender::Contender;
-use devnet::Devnet;
 use report::{Measured, Report};
 
 /// Tables of TPC-H.
@@ -32,15 +31,13 @@ struct Options {
     nodes: usize,
     /// Runs of each query on each contender.
     runs: usize,
-    /// The devnet's port.
-    port: u16,
     /// Where to write the report.
     json: Option<PathBuf>,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { scale: 0.1, nodes: 4, runs: 3, port: 7480, json: None };
+        let mut options = Self { scale: 0.1, nodes: 4, runs: 3, json: None };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -48,7 +45,6 @@ impl Options {
                 "--sf" => options.scale = value.parse()?,
                 "--nodes" => options.nodes = value.parse()?,
                 "--runs" => options.runs = value.parse::<usize>()?.max(1),
-                "--port" => options.port = value.parse()?,
                 "--json" => options.json = Some(value.into()),
                 other => return Err(format!("unknown option {other}").into()),
             }
@@ -97,7 +93,10 @@ fn prepare_data(bin: &Path, scale: f64) -> Result<PathBuf> {
 fn measure_all(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Result<Report> {
     let devnet = match options.nodes {
         0 => None,
-        nodes => Some(Devnet::up(bin, scratch, nodes, options.port, data)?),
+        nodes => {
+            let tables = TABLES.map(|table| (table, data.join(format!("{table}.parquet"))));
+            Some(Devnet::up(bin, &scratch.join("devnet"), nodes, &tables)?)
+        }
     };
     let contenders = contender::all(bin, data, devnet.as_ref());
     let judged = TpchScale::of(options.scale).is_some();
@@ -145,7 +144,7 @@ mod tests {
     #[test]
     fn options_are_parsed() {
         let options = parse(&["--sf", "1", "--nodes", "0", "--json", "x.json"]).map_err(|e| e.to_string());
-        let expected = Options { scale: 1.0, nodes: 0, runs: 3, port: 7480, json: Some("x.json".into()) };
+        let expected = Options { scale: 1.0, nodes: 0, runs: 3, json: Some("x.json".into()) };
         assert_eq!(options, Ok(expected));
         for wrong in [&["--sf"][..], &["--sf", "x"], &["--no", "1"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

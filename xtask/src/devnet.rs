@@ -1,11 +1,10 @@
-//! A devnet for the time of a bench: up with the tables stored, and down whatever happens.
+//! A devnet for the time of a bench or a test: up with tables stored, and down whatever happens.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 
-use super::TABLES;
 use crate::Result;
 use crate::ci::must;
 
@@ -28,42 +27,41 @@ struct Node {
 }
 
 /// A running devnet; dropping it stops its processes.
-pub(super) struct Devnet {
+pub(crate) struct Devnet {
     conun: PathBuf,
     dir: PathBuf,
     status: Status,
 }
 
 impl Devnet {
-    /// Starts `nodes` volunteers and a coordinator under `scratch`, and puts the tables of `data`.
-    pub(super) fn up(bin: &Path, scratch: &Path, nodes: usize, port: u16, data: &Path) -> Result<Self> {
-        let (conun, dir) = (bin.join("conun"), scratch.join("devnet"));
+    /// Starts `nodes` volunteers and a coordinator on a free port, in folder `dir`, and puts `tables`: names and files.
+    pub(crate) fn up(bin: &Path, dir: &Path, nodes: usize, tables: &[(&str, PathBuf)]) -> Result<Self> {
+        let (conun, dir) = (bin.join("conun"), dir.to_owned());
         let mut up = Command::new(&conun);
-        up.args(["devnet", "up", "--detach", "--nodes", &nodes.to_string(), "--port", &port.to_string(), "--dir"])
-            .arg(&dir);
+        up.args(["devnet", "up", "--detach", "--port", "0", "--nodes", &nodes.to_string(), "--dir"]).arg(&dir);
         must(&mut up)?;
         let started = status(&conun, &dir).map(|status| Self { conun: conun.clone(), dir: dir.clone(), status });
         let devnet = started.inspect_err(|_| down(&conun, &dir))?;
-        for table in TABLES {
+        for (table, path) in tables {
             let mut put = devnet.conun();
-            put.args(["put", table]).arg(data.join(format!("{table}.parquet"))).args(["--connect", devnet.url()]);
+            put.args(["put", table]).arg(path).args(["--connect", devnet.url()]);
             must(&mut put)?;
         }
         Ok(devnet)
     }
 
     /// The `conun` command.
-    pub(super) fn conun(&self) -> Command {
+    pub(crate) fn conun(&self) -> Command {
         Command::new(&self.conun)
     }
 
     /// The coordinator's address.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.status.coordinator.url
     }
 
     /// The coordinator's and the nodes' processes.
-    pub(super) fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         let nodes = self.status.nodes.iter().map(|node| node.pid);
         std::iter::once(self.status.coordinator.pid).chain(nodes).collect()
     }
