@@ -54,9 +54,12 @@ pub(crate) struct OpenRequest {
     done: Opened,
 }
 
+/// The live connections of one peer, the oldest first.
+type Lines = Vec<(ConnectionId, mpsc::Sender<OpenRequest>)>;
+
 /// The live connections of each peer, through which streams are opened.
 #[derive(Clone, Default)]
-pub(crate) struct Connections(Arc<Mutex<HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<OpenRequest>)>>>>);
+pub(crate) struct Connections(Arc<Mutex<HashMap<PeerId, Lines>>>);
 
 impl Connections {
     /// Opens a stream to a connected peer.
