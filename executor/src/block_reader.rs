@@ -20,7 +20,7 @@ use datafusion::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
-    canonical,
+    canonical::{Batches, adapt},
     inputs::{fault, load},
 };
 
@@ -121,16 +121,20 @@ impl ExecutionPlan for BlockReaderExec {
         let blocks = blocks.ok_or_else(|| DataFusionError::Internal(format!("no partition {partition}")))?;
         let schema = self.schema.clone();
         let batches = stream::iter(blocks)
-            .map(move |block| read_block(&context, &block, &schema).map(|batches| stream::iter(batches).map(Ok)))
+            .map(move |block| read_block(&context, &block, schema.clone()).map(stream::iter))
             .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
     }
 }
 
-/// The batches of one block as the plan's schema has them.
-fn read_block(context: &TaskContext, block: &InputBlock, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-    let bytes = load(context, &block.cid)?;
-    let refuse = |e: conun_types::Error| fault(Failure::Refused(format!("input {}: {}", block.cid, e.message)));
-    let (_, batches) = canonical::decode(&bytes).map_err(refuse)?;
-    batches.iter().map(|batch| canonical::adapt(batch, schema).map_err(refuse)).collect()
+/// The batches of one block as the plan's schema has them, decoded as they are asked for.
+fn read_block(
+    context: &TaskContext,
+    block: &InputBlock,
+    schema: SchemaRef,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let cid = block.cid;
+    let refuse = move |e: conun_types::Error| fault(Failure::Refused(format!("input {cid}: {}", e.message)));
+    let batches = Batches::open(load(context, &cid)?).map_err(refuse)?;
+    Ok(batches.map(move |batch| batch.and_then(|batch| adapt(&batch, &schema)).map_err(refuse)))
 }

@@ -43,7 +43,7 @@ fn compact(nulls: Option<NullBuffer>) -> Option<NullBuffer> {
 fn compact_bits(bits: &BooleanBuffer) -> BooleanBuffer {
     let mut bytes = MutableBuffer::from(bits.sliced().as_slice().to_vec());
     bytes.truncate(bits.len().div_ceil(8));
-    if let Some(last) = bytes.as_slice_mut().last_mut().filter(|_| bits.len() % 8 != 0) {
+    if let Some(last) = bytes.as_slice_mut().last_mut().filter(|_| !bits.len().is_multiple_of(8)) {
         *last &= (1u8 << (bits.len() % 8)) - 1;
     }
     BooleanBuffer::new(bytes.into(), 0, bits.len())

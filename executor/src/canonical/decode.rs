@@ -24,16 +24,56 @@ const CONTINUATION: [u8; 4] = [0xff; 4];
 /// # Errors
 /// Kind `Data` where the bytes are no block that [`super::encode`] could have written, as far as safety needs to know.
 pub fn decode(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let mut messages = Messages::open(bytes)?;
-    let schema = Arc::new(messages.schema()?);
-    // One aligned copy, in which all arrays then share their buffers.
-    let block = Buffer::from(bytes);
-    let mut batches = Vec::new();
-    while let Some((message, body)) = messages.batch()? {
-        let body = block.slice_with_length(body.start, body.len());
-        batches.push(read_batch(&schema, &message, body)?);
+    let blocks = Batches::open(bytes)?;
+    let schema = blocks.schema().clone();
+    Ok((schema, blocks.collect::<Result<_>>()?))
+}
+
+/// The batches of a canonical block, decoded one by one: each owns a copy of its bytes and no more, so that memory is
+/// counted for what is in use.
+#[derive(Debug)]
+pub struct Batches<B> {
+    bytes: B,
+    /// Where the next message starts; none after the end or an error.
+    at: Option<usize>,
+    schema: SchemaRef,
+}
+
+impl<B: AsRef<[u8]>> Batches<B> {
+    /// Reads the schema of the block `bytes`.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn open(bytes: B) -> Result<Self> {
+        let mut messages = Messages::open(bytes.as_ref())?;
+        let schema = Arc::new(messages.schema()?);
+        let at = Some(messages.at);
+        Ok(Self { bytes, at, schema })
     }
-    Ok((schema, batches))
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn read(&mut self, at: usize) -> Result<Option<RecordBatch>> {
+        let bytes = self.bytes.as_ref();
+        let mut messages = Messages { bytes, at };
+        let Some((message, body)) = messages.batch()? else { return Ok(None) };
+        // An aligned copy, in which the arrays of the batch then share their buffers.
+        let batch = read_batch(&self.schema, &message, Buffer::from(&bytes[body]))?;
+        self.at = Some(messages.at);
+        Ok(Some(batch))
+    }
+}
+
+impl<B: AsRef<[u8]>> Iterator for Batches<B> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at.take()?;
+        self.read(at).transpose()
+    }
 }
 
 /// Rows of a canonical block, read from its messages' heads.

@@ -30,7 +30,7 @@ use arrow::{
 use bytes::Bytes;
 use conun_types::{Error, Result, profile, wire::MAX_BLOCK};
 
-pub use self::decode::{decode, row_count};
+pub use self::decode::{Batches, decode, row_count};
 pub use self::schema::canonical_schema;
 
 /// Alignment of buffers and metadata. Blocks are read in place: every Arrow type is aligned at 64.

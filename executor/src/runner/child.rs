@@ -127,7 +127,7 @@ impl Parent {
         let mut out = io::stdout().lock();
         let output = match outcome {
             Ok(output) => output,
-            Err(failure) => return Ok(write_frame(&mut out, &FromRunner::Failed(failure), &[])?),
+            Err(failure) => return write_frame(&mut out, &FromRunner::Failed(failure), &[]),
         };
         for (block, bytes) in &output.blocks {
             write_frame(&mut out, &FromRunner::Block(*block), bytes)?;

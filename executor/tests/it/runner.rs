@@ -110,6 +110,67 @@ async fn dropping_a_task_kills_its_runner_and_the_next_gets_a_fresh_one() {
     assert!(pool.run(&envelope, &bytes, &inputs).await.is_ok());
 }
 
+/// A pool whose child writes its process id into a file, and how to read it.
+fn observed(folder: &tempfile::TempDir) -> (RunnerPool, impl Fn() -> u32 + use<>) {
+    let file = folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec {}", file.display(), env!("CARGO_BIN_EXE_conun-test-runner"));
+    (pool("/bin/sh", &["-c", &script]), move || std::fs::read_to_string(&file).unwrap().trim().parse().unwrap())
+}
+
+/// Whether the process is gone, and its exit was collected.
+async fn is_reaped(pid: u32) -> bool {
+    for _ in 0..100 {
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Kills the runner that asks, then answers.
+struct Killer<'a>(&'a (dyn Fn() -> u32 + Sync), Inputs);
+
+#[async_trait]
+impl InputSource for Killer<'_> {
+    async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
+        let killed = std::process::Command::new("kill").args(["-9", &self.0().to_string()]).status().unwrap();
+        assert!(killed.success());
+        self.1.load(cid).await
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn killed_runners_are_reaped_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let (pool, pid) = observed(&folder);
+    let cancelled = tokio::time::timeout(Duration::from_secs(2), pool.run(&envelope, &bytes, &Stuck)).await;
+    assert!(cancelled.is_err());
+    assert!(is_reaped(pid()).await, "cancelling ends the process");
+    let killed = pool.run(&envelope, &bytes, &Killer(&pid, inputs)).await.unwrap_err();
+    assert!(matches!(killed, Failure::Node(_)), "{killed}");
+    assert!(is_reaped(pid()).await);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_runner_can_neither_write_files_nor_start_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let (pool, pid) = observed(&folder);
+    pool.run(&envelope, &bytes, &inputs).await.unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", pid())).unwrap();
+    for name in ["Max file size", "Max processes", "Max core file size"] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let values: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
+        assert_eq!(values, ["0", "0"], "{line}");
+    }
+    let environment = std::fs::read(format!("/proc/{}/environ", pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains("HOME="), "nothing of our environment");
+}
+
 #[tokio::test]
 async fn children_that_die_or_talk_nonsense_are_a_node_failure() {
     let (envelope, bytes, inputs) = task(SUM).await;

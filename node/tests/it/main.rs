@@ -1,5 +1,7 @@
 //! The volunteer over real plans, real Parquet and real runner processes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};
