@@ -1,1 +1,30 @@
-//! From SQL to a pinned physical plan: sessions, tables, determinism.
+//! From SQL or a dataframe to a physical plan that gives the same bits everywhere.
+//!
+//! What it knows: DataFusion's sessions and plans, the execution profile, which constructs cannot be made
+//! deterministic. What it must not know: nodes, stages, replicas, sockets. Nothing here reads a clock or draws a
+//! random number (planner/clippy.toml).
+
+mod determinism;
+mod session;
+mod statement;
+mod table;
+
+pub use determinism::refuse_unreproducible;
+pub use session::{session_config, session_state};
+pub use statement::{Placement, logical_plan, orders_rows, placement};
+pub use table::{SHARD_STORE, Shard, ShardTable};
+
+/// An error of DataFusion as one of Conun's: SQL and data errors are the caller's, the rest ours.
+#[must_use]
+pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Error {
+    use datafusion::error::DataFusionError as E;
+    let root = error.find_root();
+    let text = root.strip_backtrace();
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    match root {
+        E::Internal(_) | E::IoError(_) | E::External(_) | E::ExecutionJoin(_) => conun_types::Error::internal(line),
+        E::ResourcesExhausted(_) => conun_types::Error::data(format!("out of memory: {line}"))
+            .with_hint("ask for less at once: filter, aggregate or add a LIMIT"),
+        _ => conun_types::Error::data(line),
+    }
+}

@@ -217,6 +217,7 @@ pub struct Complaint {
 }
 
 /// How a task ended on a node.
+#[expect(clippy::large_enum_variant, reason = "there is one a task, and it is nearly always the large one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It ran.

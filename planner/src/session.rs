@@ -1,0 +1,50 @@
+//! Sessions pinned to the execution profile.
+
+use std::sync::Arc;
+
+use conun_types::{Error, Result, profile};
+use datafusion::{
+    catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider},
+    config::ConfigOptions,
+    execution::{SessionState, SessionStateBuilder},
+    prelude::SessionConfig,
+};
+
+/// DataFusion's settings under the execution profile.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Internal`] where this build of DataFusion does not know a setting.
+pub fn session_config() -> Result<SessionConfig> {
+    let mut options = ConfigOptions::new();
+    for (key, value) in profile::SETTINGS {
+        options.set(key, value).map_err(|e| Error::internal(format!("execution profile: {e}")))?;
+    }
+    Ok(SessionConfig::from(options).with_information_schema(true).with_default_catalog_and_schema("conun", "public"))
+}
+
+/// A planning session over `tables`, with DataFusion's own optimizers and functions.
+///
+/// # Errors
+/// As [`session_config`].
+pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> Result<SessionState> {
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema("public", tables).map_err(|e| Error::internal(e.to_string()))?;
+    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    state.catalog_list().register_catalog("conun".to_owned(), Arc::new(catalog));
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_is_known_to_datafusion() -> Result<()> {
+        let config = session_config()?;
+        assert_eq!(config.batch_size(), profile::BATCH_ROWS);
+        assert_eq!(config.target_partitions(), profile::SHUFFLE_PARTITIONS);
+        assert!(!config.options().optimizer.enable_round_robin_repartition);
+        assert!(!config.options().optimizer.enable_dynamic_filter_pushdown);
+        Ok(())
+    }
+}
