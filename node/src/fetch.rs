@@ -105,7 +105,7 @@ impl TaskFetch {
 
     async fn fetch(&self, cid: Cid, source: Option<&Source>) -> Result<Fetched, Failure> {
         let source = source.ok_or(Failure::InputMissing(cid))?;
-        let bytes = match self.from_holders(source).await {
+        let bytes = match self.ask_holders(source).await {
             Some(bytes) => bytes,
             None => self.recover(source).await.map_err(|error| {
                 tracing::info!(%cid, %error, "an input is not to be had");
@@ -117,7 +117,7 @@ impl TaskFetch {
     }
 
     /// The first holder's answer that verifies.
-    async fn from_holders(&self, source: &Source) -> Option<Bytes> {
+    async fn ask_holders(&self, source: &Source) -> Option<Bytes> {
         for holder in source.holders.iter().filter(|h| h.peer.id != self.node.local) {
             match self.read(source, holder).await {
                 Ok(bytes) => return Some(bytes),
@@ -150,7 +150,7 @@ impl TaskFetch {
                 if let Ok(bytes) = self.stored(member.cid).await {
                     return Ok(bytes);
                 }
-                self.from_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
+                self.ask_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
             }
             .boxed()
         };
