@@ -45,6 +45,7 @@ impl SchemaProvider for NetworkTables {
 }
 
 fn shard_table(table: &Table) -> ShardTable {
-    let shard = |s: &conun_storage::tables::ShardRef| Shard { cid: s.cid, volume: Volume { rows: s.rows, bytes: s.len } };
+    let shard =
+        |s: &conun_storage::tables::ShardRef| Shard { cid: s.cid, volume: Volume { rows: s.rows, bytes: s.len } };
     ShardTable::new(table.schema(), table.shards().iter().map(shard).collect())
 }

@@ -35,13 +35,7 @@ pub(crate) struct JobContext {
 pub(crate) type JobShards = HashMap<Cid, (Arc<Table>, Volume)>;
 
 impl JobContext {
-    pub(crate) fn new(
-        parts: Parts,
-        job: JobId,
-        verify: Verify,
-        votes: usize,
-        shards: Arc<JobShards>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, job: JobId, verify: Verify, votes: usize, shards: Arc<JobShards>) -> Self {
         Self { parts, job, verify, votes, shards }
     }
 

@@ -227,7 +227,12 @@ impl Engine {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
-    async fn drive(self: Arc<Self>, job: Arc<Job>, plan: Plan, mut sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch>>) {
+    async fn drive(
+        self: Arc<Self>,
+        job: Arc<Job>,
+        plan: Plan,
+        mut sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
+    ) {
         let outcome = self.answer(&job, plan, &mut sender).await;
         match outcome {
             Ok(digest) => job.end(JobState::Done, None, Some(&digest)),

@@ -90,11 +90,7 @@ impl Fleet {
 
     /// A place on a node outside `exclude`: one of `prefer` if one is free, else any free one at random. Waits while all
     /// are busy; `None` once there is no such node at all.
-    pub(crate) async fn seat(
-        self: &Arc<Self>,
-        prefer: &HashSet<NodeId>,
-        exclude: &HashSet<NodeId>,
-    ) -> Option<Seat> {
+    pub(crate) async fn seat(self: &Arc<Self>, prefer: &HashSet<NodeId>, exclude: &HashSet<NodeId>) -> Option<Seat> {
         loop {
             let freed = self.freed.notified();
             let candidates = self.candidates(exclude);
@@ -111,7 +107,8 @@ impl Fleet {
 
     /// The draw is secret and random: a node cannot know which tasks it will share with which other.
     fn choose(&self, candidates: &[Candidate], prefer: &HashSet<NodeId>) -> Option<PeerAddr> {
-        let rank = |c: &Candidate| (c.avoided, !prefer.contains(&c.peer.id), if prefer.is_empty() { 0 } else { c.load });
+        let rank =
+            |c: &Candidate| (c.avoided, !prefer.contains(&c.peer.id), if prefer.is_empty() { 0 } else { c.load });
         let free: Vec<&Candidate> = candidates.iter().filter(|c| c.free).collect();
         let best = free.iter().map(|c| rank(c)).min()?;
         // While every prompt node is busy, an avoided one is no better than waiting for them.

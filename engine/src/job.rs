@@ -78,7 +78,8 @@ impl Job {
     pub(crate) fn start(&self) -> Result<Plan> {
         let mut progress = self.progress();
         let plan = progress.plan.take().ok_or_else(|| {
-            Error::data(format!("the results of job {} were already read", self.id)).with_hint("run the statement again")
+            Error::data(format!("the results of job {} were already read", self.id))
+                .with_hint("run the statement again")
         })?;
         progress.record.state = JobState::Running;
         progress.started = self.settler.context().clock.now();
@@ -264,9 +265,12 @@ fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> {
     plan.apply(|node| {
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|s| s.data_source().downcast_ref::<FileScanConfig>());
         for file in scan.iter().flat_map(|s| &s.file_groups).flat_map(|g| g.files()) {
-            let cid: Cid = file.object_meta.location.as_ref().parse().map_err(
-                |e: Error| datafusion::error::DataFusionError::External(Box::new(e)),
-            )?;
+            let cid: Cid = file
+                .object_meta
+                .location
+                .as_ref()
+                .parse()
+                .map_err(|e: Error| datafusion::error::DataFusionError::External(Box::new(e)))?;
             if seen.insert(cid) {
                 shards.push(cid);
             }

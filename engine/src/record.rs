@@ -1,8 +1,6 @@
 //! What the coordinator remembers of a job and shows to people: values only, as JSON (docs/CLI.md lists the fields).
 
-use conun_types::{
-    Address, Cid, Error, JobId, NodeId, SignedReceipt, StageRecord, WorkUnits,
-};
+use conun_types::{Address, Cid, Error, JobId, NodeId, SignedReceipt, StageRecord, WorkUnits};
 use serde::{Deserialize, Serialize};
 
 /// How answers are verified.
@@ -35,8 +33,10 @@ impl std::str::FromStr for Verify {
             "off" => Ok(Verify::Off),
             "audit" => Ok(Verify::Audit),
             "quorum" => Ok(Verify::Quorum),
-            other => Err(Error::usage(format!("'{other}' is no way to verify"))
-                .with_hint("use --verify off, audit or quorum")),
+            other => {
+                Err(Error::usage(format!("'{other}' is no way to verify"))
+                    .with_hint("use --verify off, audit or quorum"))
+            }
         }
     }
 }

@@ -51,21 +51,15 @@ fn external(error: Error) -> DataFusionError {
 
 #[async_trait]
 impl QueryPlanner for NetworkPlanner {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        state: &dyn Session,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         if conun_planner::placement(plan).map_err(external)? == Placement::Local {
             return DefaultPhysicalPlanner::default().create_physical_plan(plan, state).await;
         }
         conun_planner::refuse_unreproducible(plan).map_err(external)?;
         let engine = self.engine.upgrade().ok_or_else(|| external(Error::unavailable("the coordinator stopped")))?;
         let text = plan.display_indent().to_string();
-        let job = engine
-            .submit_plan(&self.plain, plan.clone(), &text, &JobOptions::default())
-            .await
-            .map_err(external)?;
+        let job =
+            engine.submit_plan(&self.plain, plan.clone(), &text, &JobOptions::default()).await.map_err(external)?;
         Ok(Arc::new(NetworkExec::new(engine, job)))
     }
 }

@@ -26,8 +26,10 @@ pub fn refuse_unreproducible(plan: &LogicalPlan) -> Result<()> {
     .map_err(|e| plan_error(&e))?;
     match refused {
         None => Ok(()),
-        Some(name) => Err(Error::data(format!("{name}() gives another value on every node, so no replica can be checked"))
-            .with_hint(instead_of(&name))),
+        Some(name) => {
+            Err(Error::data(format!("{name}() gives another value on every node, so no replica can be checked"))
+                .with_hint(instead_of(&name)))
+        }
     }
 }
 

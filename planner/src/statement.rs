@@ -2,11 +2,8 @@
 
 use conun_types::{Error, Result};
 use datafusion::{
-    common::tree_node::TreeNodeRecursion,
-    datasource::source_as_provider,
-    execution::SessionState,
-    execution::context::SQLOptions,
-    logical_expr::LogicalPlan,
+    common::tree_node::TreeNodeRecursion, datasource::source_as_provider, execution::SessionState,
+    execution::context::SQLOptions, logical_expr::LogicalPlan,
 };
 
 use crate::{determinism::refuse_unreproducible, plan_error, table::ShardTable};

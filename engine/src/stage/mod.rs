@@ -185,8 +185,7 @@ impl StageGraph {
 
     /// The blocks of the answer, in the order of its partitions.
     pub(crate) fn answer(&self) -> Result<Vec<InputBlock>> {
-        let mut keys: Vec<BlockKey> =
-            self.graph.output_locations().iter().map(block_key).collect::<Result<_>>()?;
+        let mut keys: Vec<BlockKey> = self.graph.output_locations().iter().map(block_key).collect::<Result<_>>()?;
         keys.sort_unstable();
         keys.iter().map(|key| self.agreed_block(key)).collect()
     }

@@ -17,7 +17,8 @@ fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
     let provider = MemorySchemaProvider::new();
     let table = |name: &str, column: Field, shards: usize, rows: u64| {
         let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), column]));
-        let shard = |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume: Volume { rows, bytes: 8 << 20 } };
+        let shard =
+            |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume: Volume { rows, bytes: 8 << 20 } };
         let table = ShardTable::new(schema, (0..shards).map(shard).collect());
         provider.register_table(name.to_owned(), Arc::new(table)).unwrap();
     };

@@ -164,13 +164,21 @@ impl Settler {
 
     /// Reads a piece of one block of every node that voted: a node that agreed must also serve what it agreed on.
     pub(crate) async fn sample_holders(&self) {
-        let checks: FuturesUnordered<_> = self.0.lineage.samples(self.0.context.rng.as_ref()).into_iter().map(|sample| async move {
-            let (holder, cid) = sample;
-            let read = ReadBlock { cid, offset: 0, len: SAMPLE, capability: holder.capability };
-            if let Err(CallError::Misbehaved { reason, .. }) = self.0.context.network.read_block(&holder.peer, read).await {
-                self.caught(holder.peer.id, &reason);
-            }
-        }).collect();
+        let checks: FuturesUnordered<_> = self
+            .0
+            .lineage
+            .samples(self.0.context.rng.as_ref())
+            .into_iter()
+            .map(|sample| async move {
+                let (holder, cid) = sample;
+                let read = ReadBlock { cid, offset: 0, len: SAMPLE, capability: holder.capability };
+                if let Err(CallError::Misbehaved { reason, .. }) =
+                    self.0.context.network.read_block(&holder.peer, read).await
+                {
+                    self.caught(holder.peer.id, &reason);
+                }
+            })
+            .collect();
         let _ = tokio::time::timeout(self.0.context.config.patience, checks.collect::<Vec<()>>()).await;
     }
 
