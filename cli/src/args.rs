@@ -76,7 +76,7 @@ pub(crate) struct Connect {
 #[derive(Debug, Args)]
 pub(crate) struct Sql {
     /// Statements to run; without -c and -f they are read from stdin, or from a shell on a terminal
-    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
     /// File with statements ("-": stdin)
     #[arg(short, long, value_name = "FILE")]

@@ -46,7 +46,7 @@ fn csv_keeps_a_lone_null_a_record() {
 
 #[test]
 fn json_writes_nulls() {
-    let rows = "{\"id\":1,\"a,b\":\"plain\",\"x\":0.1}\n{\"id\":null,\"a,b\":\"say \\\"hi\\\"\\nthere\",\"x\":1e300}\n{\"id\":3,\"a,b\":\"\",\"x\":null}\n";
+    let rows = "{\"id\":1,\"a,b\":\"plain\",\"x\":0.1}\n{\"id\":null,\"a,b\":\"say \\\"hi\\\"\\nthere\",\"x\":1.0e300}\n{\"id\":3,\"a,b\":\"\",\"x\":null}\n";
     assert_eq!(text(Format::Ndjson), rows);
     let array: serde_json::Value = serde_json::from_str(&text(Format::Json)).unwrap();
     assert_eq!(array.as_array().map(Vec::len), Some(3));

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// The program under test, without the user's configuration.
-pub fn conun() -> Command {
+pub(crate) fn conun() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conun"));
     command.stdin(Stdio::null()).env_remove("CONUN_CONNECT").env_remove("CONUN_TOKEN").env_remove("RUST_LOG");
     command.env("XDG_CONFIG_HOME", "/nonexistent");
@@ -18,23 +18,23 @@ pub fn conun() -> Command {
 }
 
 /// Runs `conun` with `args` to its end.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     conun().args(args).output().expect("conun starts")
 }
 
 /// What it printed, after checking that it succeeded.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}\n{}", output.status, stderr(output));
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
 /// What it said on stderr.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Checks exit code and the one line of an error; `words` must be in it.
-pub fn assert_fails(output: &Output, code: i32, words: &[&str]) {
+pub(crate) fn assert_fails(output: &Output, code: i32, words: &[&str]) {
     let said = stderr(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -44,22 +44,22 @@ pub fn assert_fails(output: &Output, code: i32, words: &[&str]) {
 }
 
 /// What it printed, as JSON.
-pub fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     serde_json::from_str(&stdout(output)).expect("JSON")
 }
 
 /// A devnet in a folder of its own, on a free port.
-pub struct Devnet {
+pub(crate) struct Devnet {
     /// Its folder.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// URL of its (first) coordinator.
-    pub url: String,
+    pub(crate) url: String,
     _root: tempfile::TempDir,
 }
 
 impl Devnet {
     /// Starts one with more arguments for `devnet up`.
-    pub fn up(args: &[&str]) -> Self {
+    pub(crate) fn up(args: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         let mut devnet = Self { dir: root.path().join("net"), url: String::new(), _root: root };
         devnet.start(&[&["--port", "0"], args].concat());
@@ -67,14 +67,14 @@ impl Devnet {
     }
 
     /// Starts it again on the same folder.
-    pub fn start(&mut self, args: &[&str]) {
+    pub(crate) fn start(&mut self, args: &[&str]) {
         let up = [&["devnet", "up", "--detach", "--json", "--dir", self.path()], args].concat();
         let report = json(&run(&up));
         self.url = report["coordinator"]["url"].as_str().expect("a URL").to_owned();
     }
 
     /// Stops it; data stays.
-    pub fn down(&self) {
+    pub(crate) fn down(&self) {
         run(&["devnet", "down", "--dir", self.path()]);
     }
 
@@ -83,28 +83,28 @@ impl Devnet {
     }
 
     /// `devnet status --json`.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         json(&run(&["devnet", "status", "--json", "--dir", self.path()]))
     }
 
     /// Id of node `index`.
-    pub fn node_id(&self, index: usize) -> String {
+    pub(crate) fn node_id(&self, index: usize) -> String {
         self.status()["nodes"][index]["id"].as_str().expect("an id").to_owned()
     }
 
     /// Kills node `index` as a power cut would.
-    pub fn kill_node(&self, index: usize) {
+    pub(crate) fn kill_node(&self, index: usize) {
         let pid = self.status()["nodes"][index]["pid"].as_u64().expect("a pid");
         assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
     }
 
     /// Runs `conun` with this devnet's coordinator in the environment.
-    pub fn conun(&self, args: &[&str]) -> Output {
+    pub(crate) fn conun(&self, args: &[&str]) -> Output {
         conun().env("CONUN_CONNECT", &self.url).args(args).output().expect("conun starts")
     }
 
     /// Stores the five flights tables.
-    pub fn put_flights(&self, args: &[&str]) {
+    pub(crate) fn put_flights(&self, args: &[&str]) {
         for (name, _) in conun_sql_examples::TABLES {
             let path = flights(name);
             let put = [&["put", name, path.to_str().expect("UTF-8"), "--shard-size", "512KiB"], args].concat();
@@ -113,12 +113,12 @@ impl Devnet {
     }
 
     /// The answer of a statement as CSV.
-    pub fn csv(&self, sql: &str) -> String {
+    pub(crate) fn csv(&self, sql: &str) -> String {
         stdout(&self.conun(&["sql", "--format", "csv", "-q", "-c", sql]))
     }
 
     /// The newest job, as `job show --json` prints it.
-    pub fn last_job(&self) -> Value {
+    pub(crate) fn last_job(&self) -> Value {
         let jobs = json(&self.conun(&["job", "ls", "--json"]));
         let id = jobs["jobs"][0]["id"].as_str().expect("a job").to_owned();
         json(&self.conun(&["job", "show", &id, "--json"]))
@@ -132,11 +132,11 @@ impl Drop for Devnet {
 }
 
 /// Parquet file of a flights table.
-pub fn flights(table: &str) -> PathBuf {
+pub(crate) fn flights(table: &str) -> PathBuf {
     conun_sql_examples::nycflights13_dir().join(format!("{table}.parquet"))
 }
 
 /// Whether a folder has no entries.
-pub fn is_empty(dir: &Path) -> bool {
+pub(crate) fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).expect("a folder").next().is_none()
 }

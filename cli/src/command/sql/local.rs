@@ -36,6 +36,11 @@ fn explain(error: &DataFusionError, sql: &str) -> Error {
     }
     let mut plain = conun_planner::plan_error(error);
     let root = error.find_root();
+    plain.message = match root {
+        DataFusionError::SQL(error, _) => error.to_string(),
+        DataFusionError::ResourcesExhausted(_) => plain.message.clone(),
+        other => other.message().lines().next().unwrap_or_default().to_owned(),
+    };
     if matches!(root, DataFusionError::IoError(_) | DataFusionError::External(_)) {
         plain.kind = ErrorKind::Data;
     }

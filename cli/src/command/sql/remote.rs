@@ -58,7 +58,9 @@ impl Remote {
 fn describe(job: &JobRecord, summary: String) -> Vec<String> {
     let bound = job.error_bound.map(|p| format!(", P(wrong task) <= {p:.1e}")).unwrap_or_default();
     let mut lines = vec![format!("{summary}, verified: {}{bound}", job.verified)];
-    lines.extend(job.digest.as_ref().map(|digest| format!("digest {digest} ({})", job.digest_kind)));
+    // What the coordinator computed itself has no replicas to compare.
+    let digest = job.digest.as_ref().filter(|_| job.verified != "local");
+    lines.extend(digest.map(|digest| format!("digest {digest} ({})", job.digest_kind)));
     lines.extend(job.liars.iter().map(|node| format!("warning: node {node} lied and was outvoted")));
     lines.extend(job.late.iter().map(|node| format!("note: node {node} was late")));
     lines.extend(job.warnings.iter().map(|warning| format!("warning: {warning}")));

@@ -16,12 +16,15 @@ use rustyline::{
 use super::{Output, Session, execute};
 use crate::{config::history_path, output::Format, print, statements};
 
-const HELP: &str = "\
-  statements end with ;      select * from 'flights.parquet';
-  \\d                         list tables
-  \\d TABLE                   describe a table
-  \\format FORMAT             table, csv, json, ndjson, markdown
-  \\q                         leave (Ctrl-D too); Ctrl-C stops a statement";
+const HELP: &str = r"  statements end with ;      select * from 'flights.parquet';
+  \d                         list tables
+  \d TABLE                   describe a table
+  \format FORMAT             table, csv, json, ndjson, markdown
+  \q                         leave (Ctrl-D too); Ctrl-C stops a statement";
+
+/// The user's own tables, not the catalog's.
+const TABLES: &str =
+    "select table_name from information_schema.tables where table_schema <> 'information_schema' order by table_name";
 
 /// Asks for more lines until a statement is closed.
 struct Lines;
@@ -114,7 +117,7 @@ async fn evaluate(session: &Session, text: &str, output: &mut Output) -> Result<
     };
     match command.split_once(' ').map_or((command, ""), |(name, rest)| (name, rest.trim())) {
         ("?" | "h" | "help", _) => print::line(HELP),
-        ("d", "") => execute(session, "show tables", output).await,
+        ("d", "") => execute(session, TABLES, output).await,
         ("d", table) => execute(session, &format!("describe {table}"), output).await,
         ("format", name) => {
             let format: Format = name.parse()?;
