@@ -1,5 +1,7 @@
 //! `conun demo`: all holds, in the shape that scripts rely on, and nothing is left behind.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::process::{Command, Stdio};

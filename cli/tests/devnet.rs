@@ -1,5 +1,7 @@
 //! The commands over a network of real processes: tables, queries, faults, restarts.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Devnet, assert_fails, conun, flights, json, run, stdout};

@@ -1,5 +1,7 @@
 //! `conun sql` without a network: answers, formats, scripts, and bad input.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{io::Write, process::Stdio};

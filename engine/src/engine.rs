@@ -146,7 +146,9 @@ impl Engine {
         let shards = Arc::new(self.shards(&plan)?);
         let settler = Settler::new(JobContext::new(self.parts.clone(), id, verify, votes, shards));
         let plan = Plan { physical, config: state.config().clone(), schema: Arc::clone(&schema), ordered };
-        self.lock().live.insert(id, Arc::new(Job::new(record, plan, settler)));
+        let mut jobs = self.lock();
+        jobs.live.retain(|_, job| !job.is_forgotten());
+        jobs.live.insert(id, Arc::new(Job::new(record, plan, settler)));
         Ok(Submitted { id, schema })
     }
 

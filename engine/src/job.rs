@@ -32,6 +32,9 @@ use crate::{
     task::{Prepared, Settled, Settler},
 };
 
+/// How long a planned job waits for somebody to ask for its answer.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
 /// A planned statement.
 pub(crate) struct Plan {
     pub(crate) physical: Arc<dyn ExecutionPlan>,
@@ -120,6 +123,13 @@ impl Job {
         record.error = error;
         record.digest = digest.map(Digest::finish);
         record.rows = digest.map_or(0, Digest::rows);
+    }
+
+    /// Whether it was planned long ago and nobody asked for its answer (tools plan statements to see their schema).
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let record = &self.progress().record;
+        let age = self.settler.context().clock.unix_seconds().saturating_sub(record.submitted);
+        record.state == JobState::Planned && age > FORGET_AFTER.as_secs()
     }
 
     /// Whether the order of the rows is part of the answer.

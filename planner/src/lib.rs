@@ -19,7 +19,14 @@ pub use table::{SHARD_STORE, Shard, ShardTable};
 pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Error {
     use datafusion::error::DataFusionError as E;
     let root = error.find_root();
-    let text = root.strip_backtrace();
+    let text = match root {
+        E::SQL(e, _) => e.to_string(),
+        E::External(e) => match e.downcast_ref::<conun_types::Error>() {
+            Some(ours) => return ours.clone(),
+            None => e.to_string(),
+        },
+        other => other.message().into_owned(),
+    };
     let line = text.lines().next().unwrap_or_default().to_owned();
     match root {
         E::Internal(_) | E::IoError(_) | E::External(_) | E::ExecutionJoin(_) => conun_types::Error::internal(line),

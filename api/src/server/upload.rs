@@ -31,7 +31,7 @@ pub(super) async fn put(engine: Arc<Engine>, mut flight: PeekableFlightDataStrea
     let rows = stream::iter(first.map(Ok)).chain(batches.map_err(from_flight)).boxed();
     let (updates, waiting) = mpsc::channel(WAITING_UPDATES);
     tokio::spawn(store(engine, table, schema, rows, options, updates));
-    Ok(tokio_stream::wrappers::ReceiverStream::new(waiting).map(|update| encode(update)).boxed())
+    Ok(tokio_stream::wrappers::ReceiverStream::new(waiting).map(encode).boxed())
 }
 
 /// Name and options, from the descriptor and the metadata of the first message.

@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// Who keeps the pins.
+#[expect(clippy::large_enum_variant, reason = "there is one a command")]
 enum Keeper {
     /// The nodes of a network.
     Network(Client),

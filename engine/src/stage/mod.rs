@@ -87,11 +87,6 @@ impl StageGraph {
         Ok(Self { graph, executor: executor(), agreed: HashMap::new() })
     }
 
-    /// Number of stages.
-    pub(crate) fn stages(&self) -> usize {
-        self.graph.stage_count()
-    }
-
     /// Tasks that became ready since the last call: one a partition, or one for all partitions of a stage that
     /// collapses them.
     pub(crate) fn ready_tasks(&mut self) -> Result<Vec<StageTask>> {
@@ -173,7 +168,7 @@ impl StageGraph {
             let volume = Volume { rows: block.rows, bytes: block.bytes };
             self.agreed.insert(key, InputBlock { cid: block.cid, volume });
         }
-        let status = success(&self.graph.job_id().to_string(), task, outputs);
+        let status = success(self.graph.job_id().as_str(), task, outputs);
         self.graph.update_task_status(&self.executor, vec![status], 1, 1).map_err(plan_error)?;
         Ok(())
     }

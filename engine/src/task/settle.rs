@@ -129,6 +129,7 @@ impl Settler {
             }
             self.0.lineage.record(&again);
             self.0.notes.settled_again(&again);
+            self.0.notes.warn(format!("stage {}: blocks were lost with their nodes and made again", lost.task.stage.key.stage));
             Ok(())
         }
         .boxed()

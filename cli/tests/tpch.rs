@@ -1,0 +1,36 @@
+//! TPC-H over networks of real processes: right answers, and the same bits on three nodes as on six.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Devnet, stdout};
+use conun_sql_examples::{TpchScale, tpch};
+
+const TABLES: [&str; 8] = ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"];
+
+/// Runs the 22 queries on `nodes` nodes, checks the answers, and gives their digests.
+fn digests(nodes: usize, data: &Path) -> Vec<String> {
+    let net = Devnet::up(&["--nodes", &nodes.to_string()]);
+    for table in TABLES {
+        let file = data.join(format!("{table}.parquet"));
+        stdout(&net.conun(&["put", table, file.to_str().unwrap(), "--shard-size", "2MiB"]));
+    }
+    let mut digests = Vec::new();
+    for case in tpch(TpchScale::Tenth) {
+        assert_eq!(case.check_csv(&net.csv(case.sql)), Ok(()), "{nodes} nodes: {}", case.name);
+        digests.push(net.last_job()["digest"].as_str().unwrap().to_owned());
+    }
+    digests
+}
+
+#[test]
+fn answers_are_right_and_bits_do_not_follow_the_number_of_nodes() {
+    let data = tempfile::tempdir().unwrap();
+    conun_benches::tpch::write_tables(data.path(), 0.1).unwrap();
+    let three = digests(3, data.path());
+    assert_eq!(three.len(), 22);
+    assert_eq!(three, digests(6, data.path()));
+}
