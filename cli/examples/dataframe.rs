@@ -20,7 +20,7 @@ use datafusion::{functions_aggregate::expr_fn::avg, prelude::col};
 ///
 /// # Errors
 /// Where no node answers, or none knows a table `flights`.
-pub async fn slowest_carriers(nodes: &[String], dir: &Path) -> Result<(Vec<RecordBatch>, String)> {
+pub(crate) async fn slowest_carriers(nodes: &[String], dir: &Path) -> Result<(Vec<RecordBatch>, String)> {
     let key = NodeKey::generate(&OsRng);
     let config = HostConfig { bootstrap: nodes.to_vec(), ..HostConfig::default() };
     let host = Host::start(config, &key, Arc::new(ClientOnly::default())).await?;

@@ -6,7 +6,7 @@
 //! could prove about a column does not colour its bytes. The result is an uncompressed Arrow IPC stream with fixed
 //! options. No rows have an encoding too: the schema alone.
 //!
-//! It knows: Arrow. It must not know: plans, tasks, files or peers. [`decode`] reads bytes from strangers and never
+//! It knows: Arrow. It must not know: plans, tasks, files or peers. [`decode()`] reads bytes from strangers and never
 //! panics or allocates beyond what it was given.
 
 mod array;
