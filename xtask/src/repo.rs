@@ -55,9 +55,10 @@ impl TextFile {
     }
 }
 
-/// The workspace's root folder.
+/// The workspace's root folder: as cargo tells it now, since clones that share a build folder share this program too.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Every tracked file that exists and is UTF-8.
