@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use conun_engine::{JobOptions, Verify};
 use conun_node::LiarMode;
-use conun_types::{Cid, NodeId};
+use conun_types::{Cid, MemoryClass, NodeId};
 
 use crate::{human::Size, output::Format};
 
@@ -262,6 +262,9 @@ pub(crate) struct Node {
     /// Tasks to run at once [default: the machine's cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) cores: Option<u32>,
+    /// Memory of one task: 256MiB, 1GiB or 4GiB, as many times as --cores
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = memory)]
+    pub(crate) memory: MemoryClass,
     /// Serve only this coordinator (may be repeated) [default: any]
     #[arg(long, value_name = "ID")]
     pub(crate) allow: Vec<NodeId>,
@@ -270,6 +273,11 @@ pub(crate) struct Node {
     pub(crate) liar: Option<LiarMode>,
     #[command(flatten)]
     pub(crate) peer: Peer,
+}
+
+fn memory(text: &str) -> Result<MemoryClass, String> {
+    let size: Size = text.parse().map_err(|e: conun_types::Error| e.message)?;
+    MemoryClass::within(size.0).ok_or_else(|| "no task runs in less than 256MiB".to_owned())
 }
 
 /// What every process of the peer-to-peer network takes.
@@ -333,6 +341,9 @@ pub(crate) struct DevnetUp {
     /// Tasks that each node runs at once
     #[arg(long, value_name = "N")]
     pub(crate) cores: Option<u32>,
+    /// Memory that each node gives one task: 256MiB, 1GiB or 4GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
 }
 
 fn liar(text: &str) -> Result<(u32, LiarMode), String> {
@@ -378,7 +389,7 @@ mod tests {
             "conun devnet down --dir d",
             "conun devnet status --dir d --json",
             "conun coordinator --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --port 0 --verify off",
-            "conun node --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --store 1GiB --cores 2",
+            "conun node --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --store 1GiB --cores 2 --memory 2GiB",
             "conun put t a.parquet b.csv --code 4+2 --shard-size 512KiB --connect http://127.0.0.1:7400 --json",
             "conun tables --json",
             "conun show t --json",
@@ -408,6 +419,7 @@ mod tests {
             "conun devnet up --dir d --liar x",
             "conun devnet up --dir d --nodes 0",
             "conun node --dir d --store lots",
+            "conun node --dir d --memory 1MiB",
             "conun put t",
             "conun pin notacid",
         ] {

@@ -4,9 +4,12 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
 
-use common::{conun, is_empty, json, stderr};
+use common::{conun, is_empty, json};
 
 #[test]
 fn the_demo_holds_and_leaves_nothing_behind() {
@@ -36,12 +39,18 @@ fn the_demo_holds_and_leaves_nothing_behind() {
 #[test]
 fn ctrl_c_takes_everything_down() {
     let temp = tempfile::tempdir().unwrap();
-    let child = conun().arg("demo").env("TMPDIR", temp.path()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let mut child = conun().arg("demo").env("TMPDIR", temp.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("stored") {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "it ended before it stored anything");
+    }
     assert!(!is_empty(temp.path()), "it is at work");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{rest}");
     assert!(is_empty(temp.path()), "the temporary folder is gone");
     assert!(!processes_of(temp.path().to_str().unwrap()), "no process is left");
 }

@@ -4,7 +4,12 @@
 
 mod common;
 
-use common::{Devnet, assert_fails, conun, flights, json, run, stdout};
+use std::{
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use common::{Devnet, assert_fails, conun, flights, json, run, stderr, stdout};
 use conun_sql_examples::{NYCFLIGHTS13, TEXT, text_file};
 
 fn check_all_queries(net: &Devnet) {
@@ -107,22 +112,104 @@ fn everything_is_there_after_a_restart_even_without_the_coordinators_folder() {
 }
 
 #[test]
-fn two_coordinators_share_the_nodes() {
+fn four_jobs_at_once_of_two_coordinators_are_right() {
     let net = Devnet::up(&["--coordinators", "2"]);
     let second = net.status()["coordinators"][1]["url"].as_str().unwrap().to_owned();
+    net.put_flights(&[]);
+    net.put_flights(&["--connect", &second]);
+    for cases in NYCFLIGHTS13.chunks(2) {
+        let asked = cases.iter().flat_map(|case| [(case, &net.url), (case, &second)]);
+        let running: Vec<_> = asked.map(|(case, url)| (case, spawn(url, case.sql))).collect();
+        for (case, child) in running {
+            let answer = stdout(&child.wait_with_output().unwrap());
+            assert_eq!(case.check_csv(&answer), Ok(()), "{}", case.name);
+        }
+    }
+}
+
+/// `conun sql` over the coordinator at `url`, running.
+fn spawn(url: &str, sql: &str) -> Child {
+    let mut command = conun();
+    command.args(["sql", "-q", "--format", "csv", "--connect", url, "-c", sql]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_query_survives_two_deaths_at_any_moment() {
+    for (delay, victims) in [(0, [0, 1]), (60, [2, 3]), (150, [1, 4])] {
+        let net = Devnet::up(&[]);
+        net.put_flights(&[]);
+        let case = &NYCFLIGHTS13[1];
+        let running = spawn(&net.url, case.sql);
+        std::thread::sleep(Duration::from_millis(delay));
+        victims.iter().for_each(|node| net.kill_node(*node));
+        assert_eq!(case.check_csv(&stdout(&running.wait_with_output().unwrap())), Ok(()), "after {delay} ms");
+        check_all_queries(&net);
+    }
+}
+
+#[test]
+fn a_job_that_needs_more_memory_than_is_lent_says_so() {
+    let net = Devnet::up(&["--nodes", "3", "--memory", "256MiB"]);
+    net.put_flights(&[]);
+    let sql = "select median(f.distance) from flights f cross join airlines a \
+               cross join (select name from airlines limit 8) b";
+    let failed = net.conun(&["sql", "-q", "-c", sql]);
+    assert_fails(&failed, 3, &["memory exceeded", "256 MiB"]);
+    assert!(stderr(&failed).contains("--memory"), "a hint: {}", stderr(&failed));
+    assert!(net.last_job()["liars"].as_array().is_some_and(Vec::is_empty));
+    assert_eq!(net.csv("select count(*) as n from airlines"), "n\n16\n", "the nodes are well");
+}
+
+#[test]
+fn a_running_job_is_cancelled_from_elsewhere() {
+    let net = Devnet::up(&["--nodes", "2", "--liar", "0=stall", "--liar", "1=stall"]);
     let path = flights("airlines");
-    for url in [&net.url, &second] {
-        stdout(&run(&["put", "a", path.to_str().unwrap(), "--connect", url]));
-    }
-    let ask = |url: &str| {
-        let mut command = conun();
-        command.args(["sql", "-q", "--format", "csv", "--connect", url, "-c", "select count(*) as n from a"]);
-        command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    stdout(&net.conun(&["put", "airlines", path.to_str().unwrap()]));
+    let running = spawn(&net.url, "select count(*) from airlines");
+    let id = loop {
+        let jobs = json(&net.conun(&["job", "ls", "--json"]));
+        match jobs["jobs"][0]["state"].as_str() {
+            Some("running") => break jobs["jobs"][0]["id"].as_str().unwrap().to_owned(),
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
     };
-    let children: Vec<_> = [&net.url, &second, &net.url, &second].into_iter().map(|url| ask(url)).collect();
-    for child in children {
-        assert_eq!(stdout(&child.wait_with_output().unwrap()), "n\n16\n");
-    }
+    stdout(&net.conun(&["job", "cancel", &id]));
+    assert_fails(&running.wait_with_output().unwrap(), 4, &["cancelled"]);
+    assert_eq!(json(&net.conun(&["job", "show", &id, "--json"]))["state"], "cancelled");
+    assert_fails(&net.conun(&["job", "cancel", &id]), 3, &["has ended"]);
+}
+
+#[test]
+fn pins_keep_blocks_and_are_listed_without_a_coordinator() {
+    let net = Devnet::up(&["--nodes", "2"]);
+    let path = flights("airlines");
+    stdout(&net.conun(&["put", "airlines", path.to_str().unwrap()]));
+    let manifest = json(&net.conun(&["show", "airlines", "--json"]))["manifest"].as_str().unwrap().to_owned();
+    stdout(&net.conun(&["pin", &manifest]));
+    assert!(stdout(&net.conun(&["pins"])).contains(&manifest));
+    let node = net.dir.join("node-0");
+    assert_fails(&run(&["pins", "--dir", node.to_str().unwrap()]), 2, &["in use"]);
+    net.down();
+    assert!(stdout(&run(&["pins", "--dir", node.to_str().unwrap()])).contains(&manifest));
+}
+
+#[test]
+fn a_coordinator_with_a_token_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = dir.path().to_str().unwrap();
+    let up = ["devnet", "up", "--detach", "--json", "--nodes", "2", "--port", "0", "--dir", net];
+    let report = json(&conun().env("CONUN_TOKEN", "secret").args(up).output().unwrap());
+    let url = report["coordinator"]["url"].as_str().unwrap();
+    let ask = |token: Option<&str>| {
+        let mut command = conun();
+        token.map(|token| command.env("CONUN_TOKEN", token));
+        command.args(["tables", "--connect", url]).output().unwrap()
+    };
+    assert_fails(&ask(None), 2, &["token"]);
+    assert_fails(&ask(Some("guess")), 2, &["token"]);
+    stdout(&ask(Some("secret")));
+    stdout(&run(&["devnet", "down", "--dir", net]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use conun_types::{Clock, NodeId, PeerAddr, Rng, port::Network};
+use conun_types::{Clock, MemoryClass, NodeId, PeerAddr, Rng, port::Network};
 use tokio::sync::Notify;
 
 /// How long a waiter sleeps before it looks again for volunteers that joined.
@@ -70,8 +70,14 @@ impl Fleet {
         self.network.volunteers().into_iter().map(|(peer, _)| peer).filter(|p| trusted(&p.id)).collect()
     }
 
-    /// Which of them run tasks of the profile that we plan under.
-    fn candidates(&self, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
+    /// The largest memory class that any of them gives a task.
+    pub(crate) fn most_memory(&self) -> MemoryClass {
+        let lent = self.network.volunteers().into_iter().map(|(_, hello)| hello.memory).max();
+        lent.unwrap_or(MemoryClass::Large)
+    }
+
+    /// Which of them run tasks of the profile that we plan under in so much memory.
+    fn candidates(&self, memory: MemoryClass, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
         let profile = conun_types::profile::hash();
         let now = self.clock.now();
         let state = self.lock();
@@ -79,7 +85,7 @@ impl Fleet {
         for (peer, hello) in self.network.volunteers() {
             let standing = state.get(&peer.id).cloned().unwrap_or_default();
             let speaks = hello.profiles.iter().any(|p| **p == profile);
-            if standing.quarantined || !speaks || exclude.contains(&peer.id) {
+            if standing.quarantined || !speaks || hello.memory < memory || exclude.contains(&peer.id) {
                 continue;
             }
             let free = hello.cores.max(1) > standing.in_flight;
@@ -88,12 +94,17 @@ impl Fleet {
         found
     }
 
-    /// A place on a node outside `exclude`: one of `prefer` if one is free, else any free one at random. Waits while all
-    /// are busy; `None` once there is no such node at all.
-    pub(crate) async fn seat(self: &Arc<Self>, prefer: &HashSet<NodeId>, exclude: &HashSet<NodeId>) -> Option<Seat> {
+    /// A place on a node outside `exclude` that gives a task `memory`: one of `prefer` if one is free, else any free one
+    /// at random. Waits while all are busy; `None` once there is no such node at all.
+    pub(crate) async fn seat(
+        self: &Arc<Self>,
+        memory: MemoryClass,
+        prefer: &HashSet<NodeId>,
+        exclude: &HashSet<NodeId>,
+    ) -> Option<Seat> {
         loop {
             let freed = self.freed.notified();
-            let candidates = self.candidates(exclude);
+            let candidates = self.candidates(memory, exclude);
             if candidates.is_empty() {
                 return None;
             }

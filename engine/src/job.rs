@@ -177,7 +177,7 @@ impl Job {
         self.settler.notes().tasks(task.key.stage, 1);
         let shards = scanned_shards(&task.plan)?;
         let shards = shards.into_iter().map(|cid| self.settler.context().input_shard(&cid)).collect::<Result<_>>()?;
-        Prepared::new(self.id, task, shards)
+        Prepared::new(self.id, task, shards, self.settler.context().fleet.most_memory())
     }
 
     /// Keeps the job's blocks on the nodes until its answer was read.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_types::{
-    Answer, Error, Failure, NodeId, Outcome, TaskOffer,
+    Answer, Error, Failure, MemoryClass, NodeId, Outcome, TaskOffer,
     port::{OfferReply, Volunteer},
     wire::{BlockError, ControlReply, ControlRequest, Hello, PROTOCOL_VERSION, ReadBlock, WriteBlock},
 };
@@ -40,6 +40,7 @@ impl Volunteer for ClientOnly {
             profiles: Vec::new(),
             cores: 0,
             running: 0,
+            memory: MemoryClass::Small,
             store_quota: 0,
             store_used: 0,
         }

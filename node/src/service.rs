@@ -319,6 +319,7 @@ impl Volunteer for NodeService {
             profiles: vec![profile::hash().into()],
             cores: count(desk.terms().cores),
             running: count(desk.running()),
+            memory: desk.terms().memory,
             store_quota,
             store_used,
         }

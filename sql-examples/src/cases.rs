@@ -1,6 +1,6 @@
 //! The cases: which queries run over which tables, and what they must answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::answer::{Answer, Mismatch, Numbers};
 use crate::order::is_ordered;
@@ -102,13 +102,21 @@ pub const TEXT_TABLE: (&str, &[u8]) = ("lines", include_bytes!("../text/lines.cs
 /// Folder of the Parquet files of [`NYCFLIGHTS13`], in the source tree: for tests and benches.
 #[must_use]
 pub fn nycflights13_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("nycflights13/data")
+    folder().join("nycflights13/data")
 }
 
 /// The CSV file of [`TEXT`], in the source tree: for tests and benches.
 #[must_use]
 pub fn text_file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("text/lines.csv")
+    folder().join("text/lines.csv")
+}
+
+/// This crate's folder: as cargo tells it now of whoever it runs (every crate lies beside this one), since clones that
+/// share a build folder share this code too.
+fn folder() -> PathBuf {
+    let running = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let beside = running.as_deref().and_then(Path::parent).map(|root| root.join("sql-examples"));
+    beside.filter(|folder| folder.is_dir()).unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
 }
 
 /// A scale factor of TPC-H for which golden answers are here.

@@ -141,14 +141,17 @@ impl Serialize for Address {
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let bytes = if deserializer.is_human_readable() {
-            let text = String::deserialize(deserializer)?;
-            hex::decode(text.strip_prefix("0x").unwrap_or(&text)).map_err(de::Error::custom)?
-        } else {
-            serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec()
-        };
-        bytes.try_into().map(Self).map_err(|_| de::Error::custom("an address has 20 bytes"))
+        hex_or_bytes(deserializer)?.try_into().map(Self).map_err(|_| de::Error::custom("an address has 20 bytes"))
     }
+}
+
+/// Hexadecimal digits (with or without `0x`) in formats that people read, else bytes.
+fn hex_or_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
+    if !deserializer.is_human_readable() {
+        return Ok(serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec());
+    }
+    let text = String::deserialize(deserializer)?;
+    hex::decode(text.strip_prefix("0x").unwrap_or(&text)).map_err(de::Error::custom)
 }
 
 /// A recoverable ECDSA signature, `r || s || v` with `v` 27 or 28.
@@ -204,13 +207,7 @@ impl Serialize for Signature {
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let bytes = if deserializer.is_human_readable() {
-            let text = String::deserialize(deserializer)?;
-            hex::decode(text.strip_prefix("0x").unwrap_or(&text)).map_err(de::Error::custom)?
-        } else {
-            serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec()
-        };
-        bytes.try_into().map(Self).map_err(|_| de::Error::custom("a signature has 65 bytes"))
+        hex_or_bytes(deserializer)?.try_into().map(Self).map_err(|_| de::Error::custom("a signature has 65 bytes"))
     }
 }
 

@@ -38,6 +38,15 @@ impl MemoryClass {
         }
     }
 
+    /// Every class, the smallest first.
+    pub const ALL: [MemoryClass; 3] = [MemoryClass::Small, MemoryClass::Medium, MemoryClass::Large];
+
+    /// The largest class whose pool fits into `bytes`, if one does.
+    #[must_use]
+    pub fn within(bytes: u64) -> Option<Self> {
+        Self::ALL.into_iter().rfind(|class| class.bytes() as u64 <= bytes)
+    }
+
     /// The class to try after this one was exceeded.
     #[must_use]
     pub fn next(self) -> Option<Self> {

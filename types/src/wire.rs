@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     identity::{NodeId, Signature, keccak256},
     lease::{Lease, LeaseId},
+    task::MemoryClass,
 };
 
 /// Version of all protocols, in their names (`/conun/task/1`). A peer of another version is refused by name.
@@ -100,6 +101,8 @@ pub struct Hello {
     pub cores: u32,
     /// Tasks it is running.
     pub running: u32,
+    /// Largest memory class that it gives a task.
+    pub memory: MemoryClass,
     /// Bytes it lends.
     pub store_quota: u64,
     /// Bytes in use.

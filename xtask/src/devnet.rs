@@ -60,6 +60,11 @@ impl Devnet {
         &self.status.coordinator.url
     }
 
+    /// The coordinator's process.
+    pub(crate) fn coordinator(&self) -> u32 {
+        self.status.coordinator.pid
+    }
+
     /// The coordinator's and the nodes' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let nodes = self.status.nodes.iter().map(|node| node.pid);

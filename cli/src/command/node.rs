@@ -38,6 +38,7 @@ fn settings(args: &Node) -> Result<NodeConfig> {
         store_quota: args.store.0,
         per_coordinator_quota: args.store.0,
         cores,
+        memory: args.memory,
         allow: args.allow.clone(),
         liar: args.liar,
         ..NodeConfig::new(&args.dir, runner)

@@ -24,8 +24,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Encodes `stage` of `job`, which scans `shards`.
-    pub(crate) fn new(job: JobId, stage: StageTask, shards: Vec<InputShard>) -> Result<Self> {
+    /// Encodes `stage` of `job`, which scans `shards`, for nodes that lend a task `most` memory.
+    pub(crate) fn new(job: JobId, stage: StageTask, shards: Vec<InputShard>, most: MemoryClass) -> Result<Self> {
         let plan = conun_executor::encode_plan(&stage.plan)?;
         let input: Volume = shards.iter().map(|s| s.volume).chain(stage.blocks.iter().map(|b| b.volume)).sum();
         let envelope = TaskEnvelope {
@@ -34,7 +34,7 @@ impl Prepared {
             stage: stage.key.stage,
             task: stage.key.task,
             profile: profile::hash(),
-            memory: first_class(input),
+            memory: first_class(input).min(most),
             plan,
             output: stage.output,
             shards,

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     context::JobContext,
-    fleet::Seat,
+    fleet::{Fleet, Seat},
     lineage::Lineage,
     notes::Notes,
     quorum::{Action, Ballot, Quorum},
+    stage::TaskKey,
 };
 
 /// How often nodes that failed (but did not lie) are asked again once no other is left.
@@ -42,8 +43,9 @@ struct Parts {
     context: JobContext,
     lineage: Lineage,
     notes: Notes,
-    /// Held while a lost block is made again, so that its many readers do not each do it.
-    rebuilding: tokio::sync::Mutex<()>,
+    /// Held while a lost task is run again, so that its many readers do not each do it. One gate a task: running it
+    /// again may need blocks of other lost tasks.
+    rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Settler {
@@ -78,7 +80,7 @@ impl Settler {
         loop {
             match Round::new(self.clone(), Arc::clone(&task), votes).run().await? {
                 Verdict::Settled(settled) => return Ok(*settled),
-                Verdict::TooSmall => task = Arc::new(in_bigger_class(&task)?),
+                Verdict::TooSmall => task = Arc::new(in_bigger_class(&task, &self.0.context.fleet)?),
             }
         }
     }
@@ -101,35 +103,45 @@ impl Settler {
     /// As [`Settler::settle`], where it has to be made again and cannot be.
     pub(crate) async fn block_source(&self, cid: &Cid, len: u64) -> Result<Source> {
         loop {
-            let connected: HashSet<NodeId> = self.0.context.fleet.connected().into_iter().map(|p| p.id).collect();
-            if let Some(source) = self.0.lineage.source(cid, len, &connected, self.0.context.rng.as_ref()) {
+            if let Some(source) = self.known_source(cid, len) {
                 return Ok(source);
             }
             self.rebuild(*cid).await?;
         }
     }
 
+    fn known_source(&self, cid: &Cid, len: u64) -> Option<Source> {
+        let connected: HashSet<NodeId> = self.0.context.fleet.connected().into_iter().map(|p| p.id).collect();
+        self.0.lineage.source(cid, len, &connected, self.0.context.rng.as_ref())
+    }
+
+    fn producer(&self, cid: &Cid) -> Result<Settled> {
+        self.0.lineage.producer(cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))
+    }
+
+    fn gate(&self, task: TaskKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.0.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(task).or_default())
+    }
+
     fn rebuild(&self, cid: Cid) -> BoxFuture<'_, Result<()>> {
         async move {
-            let lost = self.0.lineage.producer(&cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))?;
-            let guard = self.0.rebuilding.lock().await;
-            let now = self.0.lineage.producer(&cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))?;
-            let moved = now.holders.iter().any(|h| !lost.holders.contains(h));
-            drop(guard);
-            if moved {
+            let lost = self.producer(&cid)?;
+            let stage = lost.task.stage.key.stage;
+            let gate = self.gate(lost.task.stage.key);
+            let _turn = gate.lock().await;
+            if self.known_source(&cid, 0).is_some() {
                 return Ok(());
             }
-            tracing::info!(%cid, stage = lost.task.stage.key.stage, "a block was lost with its nodes: running its task again");
+            tracing::info!(%cid, stage, "a block was lost with its nodes: running its task again");
             let again = self.agree(Arc::clone(&lost.task)).await?;
             if again.outputs != lost.outputs {
-                return Err(Error::verification(format!(
-                    "stage {} gave other bytes when a lost task was run again",
-                    lost.task.stage.key.stage
-                )));
+                let what = format!("stage {stage} gave other bytes when a lost task was run again");
+                return Err(Error::verification(what));
             }
             self.0.lineage.record(&again);
             self.0.notes.settled_again(&again);
-            self.0.notes.warn(format!("stage {}: blocks were lost with their nodes and made again", lost.task.stage.key.stage));
+            self.0.notes.warn(format!("stage {stage}: blocks were lost with their nodes and made again"));
             Ok(())
         }
         .boxed()
@@ -196,12 +208,18 @@ impl Settler {
     }
 }
 
-fn in_bigger_class(task: &Prepared) -> Result<Prepared> {
-    let next = task.envelope.memory.next().ok_or_else(|| {
-        let most = task.envelope.memory.bytes() >> 30;
-        Error::data(format!("memory exceeded: a task of stage {} needs more than {most} GiB", task.stage.key.stage))
-            .with_hint("filter earlier, aggregate over fewer groups, or join smaller sides")
-    })?;
+fn in_bigger_class(task: &Prepared, fleet: &Fleet) -> Result<Prepared> {
+    let (memory, stage) = (task.envelope.memory, task.stage.key.stage);
+    let exceeded = || {
+        let most = memory.bytes() >> 20;
+        Error::data(format!("memory exceeded: a task of stage {stage} needs more than {most} MiB"))
+    };
+    let smaller = "filter earlier, aggregate over fewer groups, or join smaller sides";
+    let next = memory.next().ok_or_else(|| exceeded().with_hint(smaller))?;
+    if fleet.most_memory() < next {
+        let more = format!("no connected node lends a task more (conun node --memory); {smaller}");
+        return Err(exceeded().with_hint(more));
+    }
     task.in_class(next)
 }
 
@@ -279,7 +297,7 @@ impl Round {
         async move {
             let sources = settler.sources(&task).await?;
             let prefer = if tried.is_empty() { holders_of_most(&sources) } else { HashSet::new() };
-            let seat = settler.0.context.fleet.seat(&prefer, &tried).await;
+            let seat = settler.0.context.fleet.seat(task.envelope.memory, &prefer, &tried).await;
             Ok(seat.map(|seat| (seat, sources)))
         }
         .boxed()

@@ -3,13 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use datafusion::{
-    common::tree_node::TreeNodeRecursion,
-    error::{DataFusionError, Result},
+    error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::PhysicalExpr,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-        ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode, stream::RecordBatchStreamAdapter,
+        stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt, TryStreamExt, future, stream};
@@ -59,36 +57,11 @@ impl ExecutionPlan for OrderedCoalesceExec {
         &self.properties
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
     }
 
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        self.replace_children(children, recompute)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(input, self.fetch))),
-            Err(_) => Err(DataFusionError::Internal("OrderedCoalesceExec has one input".into())),
-        }
-    }
+    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.fetch));
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.clone();

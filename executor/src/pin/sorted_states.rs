@@ -12,14 +12,11 @@ use datafusion::{
         compute::{SortColumn, lexsort_to_indices, take},
         datatypes::{DataType, FieldRef},
     },
-    common::tree_node::TreeNodeRecursion,
     error::{DataFusionError, Result},
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::PhysicalExpr,
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
         aggregates::{AggregateExec, AggregateMode},
-        execution_plan::ChildrenPropertiesMode,
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -107,36 +104,11 @@ impl ExecutionPlan for SortedStatesExec {
         self.input.properties()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
     fn maintains_input_order(&self) -> Vec<bool> {
         vec![true]
     }
 
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        self.replace_children(children, recompute)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(input, self.columns.clone()))),
-            Err(_) => Err(DataFusionError::Internal("SortedStatesExec has one input".into())),
-        }
-    }
+    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.columns.clone()));
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let columns = self.columns.clone();

@@ -8,6 +8,9 @@ use rusty_erasure::{Coder, Matrix};
 
 use super::{CodeSpec, ErasureCode};
 
+/// Bytes of each shard that are encoded at a time: the parity of a tile stays in the cache while all data passes by.
+const TILE: usize = 16 << 10;
+
 /// `k+m` with k > 1.
 pub(super) struct ReedSolomon {
     coder: Coder,
@@ -36,10 +39,13 @@ impl ErasureCode for ReedSolomon {
             return Err(Error::internal(format!("{} data shards for a code of {}", data.len(), self.data())));
         }
         let mut parity = vec![vec![0u8; longest]; self.parity()];
-        for (index, shard) in data.iter().enumerate() {
+        for start in (0..longest).step_by(TILE) {
             // Zeros beyond a shard's end would change nothing: update only as far as it reaches.
-            let mut heads: Vec<&mut [u8]> = parity.iter_mut().map(|p| &mut p[..shard.len()]).collect();
-            self.coder.update(index, shard, &mut heads).map_err(|e| Error::internal(e.to_string()))?;
+            for (index, shard) in data.iter().enumerate().filter(|(_, shard)| shard.len() > start) {
+                let part = &shard[start..shard.len().min(start + TILE)];
+                let mut sums: Vec<&mut [u8]> = parity.iter_mut().map(|p| &mut p[start..start + part.len()]).collect();
+                self.coder.update(index, part, &mut sums).map_err(|e| Error::internal(e.to_string()))?;
+            }
         }
         Ok(parity.into_iter().map(Bytes::from).collect())
     }

@@ -4,6 +4,7 @@
 //! exists: a fast wrong answer is no result.
 
 mod contender;
+mod latency;
 mod measure;
 mod proc;
 mod report;
@@ -110,6 +111,11 @@ fn measure_all(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Re
             }
         }
     }
+    // The others run the last statement of a script only.
+    for contender in contenders.iter().filter(|contender| contender.name().starts_with("conun")) {
+        report.latencies.push(latency::of(contender, scratch)?);
+    }
+    report.coordinator_peak = devnet.as_ref().and_then(|devnet| proc::peak_memory(devnet.coordinator()));
     Ok(report)
 }
 

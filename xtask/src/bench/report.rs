@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::measure::Sample;
+use super::{latency::Latency, measure::Sample};
 
 /// One run of one query on one contender.
 #[derive(Debug, Clone, Serialize)]
@@ -46,12 +46,17 @@ pub(super) struct Report {
     /// Whether answers were compared with golden ones.
     judged: bool,
     contenders: Vec<Row>,
+    /// What one more tiny statement costs in a warm session.
+    pub(super) latencies: Vec<Latency>,
+    /// The most memory that the devnet's coordinator had, in bytes.
+    pub(super) coordinator_peak: Option<u64>,
 }
 
 impl Report {
     pub(super) fn new(scale_factor: f64, nodes: usize, runs: usize, judged: bool) -> Self {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        Self { scale_factor, nodes, runs, cores, judged, contenders: Vec::new() }
+        let (contenders, latencies) = (Vec::new(), Vec::new());
+        Self { scale_factor, nodes, runs, cores, judged, contenders, latencies, coordinator_peak: None }
     }
 
     /// Adds a run. Contenders keep the order in which they first come.
@@ -109,7 +114,20 @@ impl Report {
                 mebibytes(t.moved),
             );
         }
-        out + "\n" + &self.by_query()
+        out + "\n" + &self.by_query() + &self.by_statement()
+    }
+
+    fn by_statement(&self) -> String {
+        let one = |latency: &Latency| format!("{} {:.1} ms", latency.name, latency.milliseconds);
+        let mut out = String::new();
+        if !self.latencies.is_empty() {
+            let all: Vec<String> = self.latencies.iter().map(one).collect();
+            _ = writeln!(out, "\nOne more tiny statement in a warm session: {}", all.join(", "));
+        }
+        if let Some(peak) = self.coordinator_peak {
+            _ = writeln!(out, "\nPeak memory of the coordinator: {:.0} MiB", mebibytes(peak));
+        }
+        out
     }
 
     fn by_query(&self) -> String {

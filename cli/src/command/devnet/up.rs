@@ -139,6 +139,7 @@ impl<'a> Plan<'a> {
         args.extend(option("--liar", liar).into_iter().flatten());
         args.extend(option("--store", self.args.store.clone()).into_iter().flatten());
         args.extend(option("--cores", self.args.cores.map(|n| n.to_string())).into_iter().flatten());
+        args.extend(option("--memory", self.args.memory.clone()).into_iter().flatten());
         self.launch(format!("node-{index}"), args)
     }
 

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_types::{
-    Answer, Cid, Lease, LeaseKind, NodeId, TaskOffer,
+    Answer, Cid, Lease, LeaseKind, MemoryClass, NodeId, TaskOffer,
     wire::{BlockError, PROTOCOL_VERSION, Pointer, ReadBlock, WriteBlock},
 };
 
@@ -53,6 +53,7 @@ impl Node {
             profiles: vec![],
             cores: 1,
             running: 0,
+            memory: MemoryClass::Small,
             store_quota,
             store_used,
         }
