@@ -66,9 +66,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<()> {
 
 /// One line, a hint where there is one, and the kind's exit code.
 fn report(error: &Error) -> ExitCode {
-    eprintln!("error: {}", error.message.replace('\n', " "));
+    print::tell(&format!("error: {}", error.message.replace('\n', " ")));
     if let Some(hint) = &error.hint {
-        eprintln!("hint: {hint}");
+        print::tell(&format!("hint: {hint}"));
     }
     ExitCode::from(error.kind.exit_code())
 }

@@ -15,6 +15,11 @@ pub(crate) fn line(text: &str) -> Result<()> {
     }
 }
 
+/// Tells `text` on stderr. Where nobody listens any more (`2>&1 | head`), there is nobody left to tell that either.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints `value` as JSON over several lines.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value).map_err(|e| Error::internal(e.to_string()))?)

@@ -53,6 +53,7 @@ fn tables_queries_jobs_and_receipts() {
     assert_fails(&net.conun(&["show", "airlines"]), 3, &["airlines"]);
     assert_fails(&net.conun(&["sql", "-c", "select * from airlines"]), 3, &["airlines"]);
     assert_fails(&net.conun(&["sql", "-c", "select random() from flights"]), 3, &["random"]);
+    assert_fails(&net.conun(&["sql", "-c", "create table x as select 1"]), 3, &["only queries", "CREATE"]);
     assert_fails(&net.conun(&["job", "show", "ffff"]), 3, &["ffff"]);
 }
 

@@ -110,3 +110,21 @@ fn a_reader_that_had_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
 }
+
+#[test]
+fn an_unknown_column_is_answered_with_the_known_ones() {
+    let sql = format!("select nothing_like_it from '{}'", flights("airlines").display());
+    let failed = run(&["sql", "-c", &sql]);
+    assert_fails(&failed, 3, &["nothing_like_it"]);
+    assert!(stderr(&failed).contains("the columns are carrier, name"), "{}", stderr(&failed));
+}
+
+#[test]
+fn readers_that_leave_early_are_no_accident() {
+    for sql in ["select * from generate_series(1, 1000000)", "select nope"] {
+        let mut child = conun().args(["sql", "-c", sql]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(0 | 3)), "{sql}: {code:?}");
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use conun_network::{ClientOnly, MemoryNet};
 use conun_node::{NodeConfig, NodeService};
 use conun_storage::{PutOptions, Tables};
 use conun_types::{
-    Answer, Error, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, SystemClock, TaskOffer, Vote, WorkUnits,
+    Answer, Error, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, SystemClock, TaskOffer, Vote, WorkUnits,
     eip712::Domain,
     port::{OfferReply, Volunteer},
     wire::{BlockError, ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
@@ -36,6 +36,11 @@ const QUERY: &str = "select a.name, count(*) as n, sum(f.distance) as miles from
 /// What a test does to a node.
 #[async_trait]
 trait Meddler: Send + Sync {
+    /// What is said to an offer instead of asking the node.
+    fn offer(&self) -> Option<OfferReply> {
+        None
+    }
+
     /// Before `node` runs a task.
     async fn before(&self, _node: NodeId, _offer: &TaskOffer) {}
 
@@ -78,7 +83,10 @@ impl Volunteer for Bent {
     }
 
     async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply {
-        self.honest.offer(from, offer).await
+        match self.meddler.offer() {
+            Some(reply) => reply,
+            None => self.honest.offer(from, offer).await,
+        }
     }
 
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
@@ -334,4 +342,41 @@ async fn all_nodes_gone_is_one_clear_error() {
     let error = record.error.unwrap();
     assert_eq!(error.kind, conun_types::ErrorKind::Unavailable, "{error}");
     assert!(error.hint.is_some());
+}
+
+/// Nodes that are no use at first: so many offers are answered with "busy", then so many tasks fail.
+struct Sluggish {
+    busy: AtomicUsize,
+    failing: AtomicUsize,
+}
+
+fn count_down(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+impl Meddler for Sluggish {
+    fn offer(&self) -> Option<OfferReply> {
+        count_down(&self.busy).then_some(OfferReply::Busy { retry_after: Duration::from_millis(20) })
+    }
+
+    fn answer(&self, _: &NodeKey, honest: Answer) -> Answer {
+        match count_down(&self.failing) {
+            true => Answer { outcome: Outcome::Failed(Failure::Node("out of order".into())), complaints: Vec::new() },
+            false => honest,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn busy_nodes_are_waited_for_and_failed_ones_get_a_second_chance() {
+    let sluggish = Arc::new(Sluggish { busy: AtomicUsize::new(0), failing: AtomicUsize::new(0) });
+    let world = World::new(&MemoryNet::new(), 6, &sluggish).await;
+    for (busy, failing) in [(200, 0), (0, 12), (50, 6)] {
+        sluggish.busy.store(busy, Ordering::SeqCst);
+        sluggish.failing.store(failing, Ordering::SeqCst);
+        let run = tokio::time::timeout(Duration::from_secs(60), world.run());
+        let (rows, record) = run.await.expect("it never hangs");
+        assert_eq!(rows, Ok(16), "{busy} busy, {failing} failing: {:?}", record.error);
+        assert!(record.liars.is_empty() && sluggish.busy.load(Ordering::SeqCst) == 0);
+    }
 }

@@ -11,8 +11,8 @@ use std::{
 use conun_types::{Clock, MemoryClass, NodeId, PeerAddr, Rng, port::Network};
 use tokio::sync::Notify;
 
-/// How long a waiter sleeps before it looks again for volunteers that joined.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a waiter sleeps before it looks again for volunteers that joined or are no longer busy.
+const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
 /// All volunteers.
 pub(crate) struct Fleet {
@@ -30,6 +30,8 @@ struct Standing {
     in_flight: u32,
     /// Gets no task while others are free, until then.
     avoid_until: Duration,
+    /// It said that others keep it busy, until then.
+    busy_until: Duration,
     /// It lied: it gets no task from us again.
     quarantined: bool,
 }
@@ -88,7 +90,7 @@ impl Fleet {
             if standing.quarantined || !speaks || hello.memory < memory || exclude.contains(&peer.id) {
                 continue;
             }
-            let free = hello.cores.max(1) > standing.in_flight;
+            let free = hello.cores.max(1) > standing.in_flight && standing.busy_until <= now;
             found.push(Candidate { peer, free, avoided: standing.avoid_until > now, load: standing.in_flight });
         }
         found
@@ -130,7 +132,13 @@ impl Fleet {
         equal.get(self.rng.below(equal.len())).map(|c| c.peer.clone())
     }
 
-    /// `node` was late, busy without reason or unreachable.
+    /// `node` has no room for `pause`: other coordinators may use it, too.
+    pub(crate) fn busy(&self, node: NodeId, pause: Duration) {
+        let until = self.clock.now() + pause;
+        self.lock().entry(node).or_default().busy_until = until;
+    }
+
+    /// `node` was late, busy for too long or unreachable.
     pub(crate) fn avoid(&self, node: NodeId) {
         let until = self.clock.now() + self.avoid_for;
         self.lock().entry(node).or_default().avoid_until = until;

@@ -5,8 +5,8 @@
 //! sent wrong bytes is named in a complaint, and the next one is asked.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,12 +15,14 @@ use bytes::Bytes;
 use conun_executor::runner::InputSource;
 use conun_storage::{Store, degraded::recover_shard};
 use conun_types::{
-    Cid, Clock, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Source, TaskEnvelope,
+    Capability, Cid, Clock, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Source, TaskEnvelope,
     port::{CallError, Network},
     wire::{BlockError, ReadBlock, WriteBlock},
 };
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
+
+use crate::capabilities::Capabilities;
 
 /// Inputs fetched at once for a task.
 const PARALLEL: usize = 8;
@@ -48,13 +50,54 @@ pub(crate) async fn on_store<T: Send + 'static>(
     done.unwrap_or_else(|e| Err(BlockError::Node(e.to_string())))
 }
 
+/// What opened each block that was fetched: a capability, or nothing where its holder gives it to anybody.
+#[derive(Default)]
+pub(crate) struct Opened(Mutex<HashMap<Cid, HashSet<Option<Capability>>>>);
+
+impl Opened {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Cid, HashSet<Option<Capability>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, cid: Cid, by: Option<Capability>) {
+        self.lock().entry(cid).or_default().insert(by);
+    }
+
+    fn allows(&self, cid: &Cid, by: Option<Capability>) -> bool {
+        self.lock().get(cid).is_some_and(|opened| opened.contains(&by))
+    }
+
+    /// Forgets blocks that are not `kept` any more.
+    pub(crate) fn retain(&self, kept: impl Fn(&Cid) -> bool) {
+        self.lock().retain(|cid, _| kept(cid));
+    }
+}
+
 /// What a fetch needs of its node.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) local: NodeId,
     pub(crate) store: Arc<Store>,
+    /// Who may read what this node made.
+    pub(crate) capabilities: Arc<Mutex<Capabilities>>,
+    pub(crate) opened: Arc<Opened>,
     pub(crate) network: Option<Arc<dyn Network>>,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Surroundings {
+    /// Whether the block lies here and the order shows what opens it: that a node has a block is no reason to give it
+    /// to every coordinator that knows its name.
+    fn may_use(&self, cid: &Cid, source: Option<&Source>) -> bool {
+        if !self.store.contains(cid) {
+            return false;
+        }
+        let opens = |shown: Option<Capability>| {
+            let granted = || self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
+            self.opened.allows(cid, shown) || shown.is_some_and(|capability| granted().allows(cid, &capability))
+        };
+        self.store.is_public(cid) || source.is_some_and(|s| s.holders.iter().any(|h| opens(h.capability)))
+    }
 }
 
 /// The inputs of one task.
@@ -86,7 +129,7 @@ impl TaskFetch {
 
     /// Fetches what is not here. Failures wait until the runner asks for the input.
     pub(crate) async fn prefetch(&self) {
-        let missing = self.inputs.iter().filter(|(cid, _)| !self.node.store.contains(cid));
+        let missing = self.inputs.iter().filter(|(cid, input)| !self.node.may_use(cid, input.source.as_ref()));
         stream::iter(missing)
             .for_each_concurrent(PARALLEL, |(cid, input)| async move {
                 let _ = self.fetched(cid, input).await;
@@ -120,7 +163,10 @@ impl TaskFetch {
     async fn ask_holders(&self, source: &Source) -> Option<Bytes> {
         for holder in source.holders.iter().filter(|h| h.peer.id != self.node.local) {
             match self.read(source, holder).await {
-                Ok(bytes) => return Some(bytes),
+                Ok(bytes) => {
+                    self.node.opened.note(source.cid, holder.capability);
+                    return Some(bytes);
+                }
                 Err(error) => tracing::debug!(cid = %source.cid, %error, "a holder did not give a block"),
             }
         }
@@ -147,7 +193,9 @@ impl TaskFetch {
         let recovery = source.recovery.as_ref().ok_or_else(|| Error::unavailable("nobody has it"))?;
         let fetch = |member: Source| {
             async move {
-                if let Ok(bytes) = self.stored(member.cid).await {
+                if self.node.may_use(&member.cid, Some(&member))
+                    && let Ok(bytes) = self.stored(member.cid).await
+                {
                     return Ok(bytes);
                 }
                 self.ask_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
@@ -176,10 +224,15 @@ impl TaskFetch {
 
 #[async_trait]
 impl InputSource for TaskFetch {
+    fn may_reuse(&self, cid: &Cid) -> bool {
+        self.inputs.get(cid).is_some_and(|input| self.node.may_use(cid, input.source.as_ref()))
+    }
+
     async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
         // The runner ran a stranger's plan: it gets the task's inputs and nothing else of the store.
         let input = self.inputs.get(&cid).ok_or_else(|| Failure::Refused(format!("{cid} is no input of the task")))?;
         if !input.fetched.initialized()
+            && self.node.may_use(&cid, input.source.as_ref())
             && let Ok(bytes) = self.stored(cid).await
         {
             return Ok(bytes);

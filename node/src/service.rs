@@ -27,7 +27,7 @@ use crate::{
     capabilities::Capabilities,
     config::NodeConfig,
     desk::{Desk, Terms},
-    fetch::{Surroundings, TaskFetch, on_store},
+    fetch::{Opened, Surroundings, TaskFetch, on_store},
     twin,
 };
 
@@ -38,7 +38,8 @@ pub struct NodeService {
     domain: Domain,
     clock: Arc<dyn Clock>,
     store: Arc<Store>,
-    capabilities: Mutex<Capabilities>,
+    capabilities: Arc<Mutex<Capabilities>>,
+    opened: Arc<Opened>,
     desk: Mutex<Desk>,
     runners: RunnerPool,
     network: OnceLock<Arc<dyn Network>>,
@@ -88,7 +89,8 @@ impl NodeService {
             domain,
             clock,
             store: Arc::new(store),
-            capabilities: Mutex::new(capabilities),
+            capabilities: Arc::new(Mutex::new(capabilities)),
+            opened: Arc::default(),
             desk: Mutex::new(Desk::new(terms)),
             runners,
             network: OnceLock::new(),
@@ -151,6 +153,8 @@ impl NodeService {
         let node = Surroundings {
             local: self.id(),
             store: self.store.clone(),
+            capabilities: self.capabilities.clone(),
+            opened: self.opened.clone(),
             network: self.network.get().cloned(),
             clock: self.clock.clone(),
         };
@@ -191,12 +195,13 @@ impl NodeService {
     ) -> Result<Vote, Failure> {
         let outputs: Vec<OutputBlock> = output.blocks.iter().map(|(block, _)| *block).collect();
         let node = |e: Error| Failure::Node(e.message);
-        self.capabilities().grant(offer.capability, outputs.iter().map(|b| b.cid).collect()).map_err(node)?;
         for (block, bytes) in output.blocks {
             let request = WriteBlock { cid: block.cid, len: block.bytes, lease: offer.lease };
             let kept = on_store(&self.store, bytes.len(), move |store| store.keep(from, &request, bytes)).await;
             kept.map_err(|e| Failure::Node(e.to_string()))?;
         }
+        // Afterwards: grants of blocks that are not kept are forgotten at the next collection.
+        self.capabilities().grant(offer.capability, outputs.iter().map(|b| b.cid).collect()).map_err(node)?;
         let receipt = self.receipt(offer, envelope, &outputs).map_err(node)?;
         Ok(Vote { receipt: SignedReceipt::sign(receipt, &self.domain, &self.key), outputs })
     }
@@ -237,6 +242,7 @@ impl NodeService {
 
     fn collect(&self) {
         let collected = self.store.gc(self.clock.unix_seconds());
+        self.opened.retain(|cid| self.store.contains(cid));
         let retained = self.capabilities().retain(|cid| self.store.contains(cid));
         match (collected, retained) {
             (Ok(freed), Ok(())) if freed.blocks > 0 => tracing::debug!(?freed, "leases expired"),

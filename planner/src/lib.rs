@@ -14,6 +14,8 @@ pub use session::{session_config, session_state};
 pub use statement::{Placement, logical_plan, orders_rows, placement};
 pub use table::{SHARD_STORE, Shard, ShardTable};
 
+use datafusion::common::SchemaError;
+
 /// An error of DataFusion as one of Conun's: SQL and data errors are the caller's, the rest ours.
 #[must_use]
 pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Error {
@@ -32,6 +34,23 @@ pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Er
         E::Internal(_) | E::IoError(_) | E::External(_) | E::ExecutionJoin(_) => conun_types::Error::internal(line),
         E::ResourcesExhausted(_) => conun_types::Error::data(format!("out of memory: {line}"))
             .with_hint("ask for less at once: filter, aggregate or add a LIMIT"),
+        E::SchemaError(schema, _) => with_columns(conun_types::Error::data(line), schema),
         _ => conun_types::Error::data(line),
     }
+}
+
+/// Columns that a hint names at most.
+const HINTED_COLUMNS: usize = 20;
+
+/// An unknown column with no similar one: those that there are.
+fn with_columns(error: conun_types::Error, schema: &SchemaError) -> conun_types::Error {
+    let SchemaError::FieldNotFound { valid_fields, .. } = schema else { return error };
+    if valid_fields.is_empty() || error.message.contains("Did you mean") {
+        return error;
+    }
+    let mut names: Vec<String> = valid_fields.iter().take(HINTED_COLUMNS).map(|c| c.name.clone()).collect();
+    if valid_fields.len() > HINTED_COLUMNS {
+        names.push(format!("and {} more", valid_fields.len() - HINTED_COLUMNS));
+    }
+    error.with_hint(format!("the columns are {}", names.join(", ")))
 }

@@ -2,8 +2,12 @@
 
 use conun_types::{Error, Result};
 use datafusion::{
-    common::tree_node::TreeNodeRecursion, datasource::source_as_provider, execution::SessionState,
-    execution::context::SQLOptions, logical_expr::LogicalPlan,
+    common::tree_node::TreeNodeRecursion,
+    datasource::source_as_provider,
+    execution::SessionState,
+    execution::context::SQLOptions,
+    logical_expr::LogicalPlan,
+    sql::{parser::Statement, sqlparser::ast::Statement as Sql},
 };
 
 use crate::{determinism::refuse_unreproducible, plan_error, table::ShardTable};
@@ -23,15 +27,48 @@ pub enum Placement {
 /// [`conun_types::ErrorKind::Data`]: a syntax error, an unknown table or column, a statement that is no query, or one
 /// that cannot be reproduced.
 pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
-    let plan = state.create_logical_plan(sql).await.map_err(|e| plan_error(&e))?;
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
+    let (is_query, verb) = (is_query(&statement), verb(sql));
+    let refused = || {
+        Error::data(format!("only queries run on the network, not {verb}"))
+            .with_hint("store data with: conun put TABLE PATH")
+    };
+    // Before planning: it would complain of tables that the statement is about to make.
+    if !is_query {
+        return Err(refused());
+    }
+    let plan = state.statement_to_plan(statement).await.map_err(|e| plan_error(&e))?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_queries.verify_plan(&plan).map_err(|e| {
-        plan_error(&e).context("only queries run on the network").with_hint("store data with: conun put TABLE PATH")
-    })?;
+    only_queries.verify_plan(&plan).map_err(|_| refused())?;
     if placement(&plan)? == Placement::Network {
         refuse_unreproducible(&plan)?;
     }
     Ok(plan)
+}
+
+/// Whether a statement asks and changes nothing.
+fn is_query(statement: &Statement) -> bool {
+    match statement {
+        Statement::Explain(_) => true,
+        Statement::Statement(sql) => matches!(
+            **sql,
+            Sql::Query(_)
+                | Sql::Explain { .. }
+                | Sql::ExplainTable { .. }
+                | Sql::ShowTables { .. }
+                | Sql::ShowColumns { .. }
+                | Sql::ShowVariable { .. }
+                | Sql::ShowFunctions { .. }
+        ),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+    }
+}
+
+/// The first word of a statement, in capitals.
+fn verb(sql: &str) -> String {
+    let word = sql.split_whitespace().find(|word| word.starts_with(char::is_alphabetic)).unwrap_or("this");
+    word.trim_end_matches(';').to_uppercase()
 }
 
 /// Where `plan` runs.

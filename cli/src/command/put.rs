@@ -39,7 +39,7 @@ fn progress_bar(quiet: bool) -> ProgressBar {
 }
 
 fn report(table: &TableInfo, json: bool) -> Result<()> {
-    table.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    table.warnings.iter().for_each(|warning| print::tell(&format!("warning: {warning}")));
     if json {
         return print::json(table);
     }

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Named, context: &Context) -> Result<()> {
     });
     print::line("")?;
     print::table(&["held by", ">shards", ">bytes", ""], &holders.collect::<Vec<_>>())?;
-    table.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    table.warnings.iter().for_each(|warning| print::tell(&format!("warning: {warning}")));
     Ok(())
 }
 

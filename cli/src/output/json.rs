@@ -1,5 +1,7 @@
 //! JSON: one array of objects, or one object a line. NULLs are written, so that every object has every key.
 
+use std::io::Write;
+
 use arrow::{
     array::RecordBatch,
     json::{
@@ -39,11 +41,12 @@ impl RowWriter for Json {
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
-        let (finished, target) = match *self {
-            Self::Array(mut writer) => (writer.finish(), writer.into_inner()),
-            Self::Lines(mut writer) => (writer.finish(), writer.into_inner()),
+        let (finished, mut target, end) = match *self {
+            Self::Array(mut writer) => (writer.finish(), writer.into_inner(), "\n"),
+            Self::Lines(mut writer) => (writer.finish(), writer.into_inner(), ""),
         };
         finished.map_err(|e| unprintable(&e))?;
+        target.write_all(end.as_bytes())?;
         target.complete()
     }
 }

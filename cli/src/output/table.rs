@@ -67,9 +67,15 @@ impl Table {
         writeln!(self.target, "{line}").map_err(Error::from)
     }
 
+    /// A row: as many lines as its tallest cell has.
     fn line(&mut self, cells: &[String]) -> Result<()> {
+        let height = cells.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
+        (0..height).try_for_each(|n| self.line_of(cells.iter().map(|cell| cell.split('\n').nth(n).unwrap_or_default())))
+    }
+
+    fn line_of<'a>(&mut self, cells: impl Iterator<Item = &'a str>) -> Result<()> {
         let mut line = String::from("|");
-        for (cell, column) in cells.iter().zip(&self.columns) {
+        for (cell, column) in cells.zip(&self.columns) {
             let space = column.width.saturating_sub(cell.width());
             let (before, after) = if column.right { (space, 0) } else { (0, space) };
             line.extend(std::iter::repeat_n(' ', before + 1));
@@ -85,7 +91,7 @@ impl Table {
         let Some(rows) = self.sample.take() else { return Ok(()) };
         for row in &rows {
             for (column, cell) in self.columns.iter_mut().zip(row) {
-                column.width = column.width.max(cell.width());
+                column.width = cell.split('\n').map(UnicodeWidthStr::width).fold(column.width, usize::max);
             }
         }
         if self.style == Style::Framed {
@@ -147,11 +153,12 @@ fn stands_right(data_type: &DataType) -> bool {
     data_type.is_numeric()
 }
 
-/// Keeps a cell on one line and inside its column.
+/// Keeps a cell inside its column. Only its own line ends are left; the last says nothing.
 fn escape(text: &str, style: Style) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in text.strip_suffix('\n').unwrap_or(text).chars() {
         match c {
+            '\n' if style == Style::Framed => out.push(c),
             '\n' if style == Style::Markdown => out.push_str("<br>"),
             '|' if style == Style::Markdown => out.push_str("\\|"),
             // Control characters from a result must not drive the terminal.

@@ -13,8 +13,9 @@ use conun_types::{
 use super::Prepared;
 use crate::{context::JobContext, fleet::Seat, quorum::Ballot, record::ReceiptRecord};
 
-/// How often a busy node is asked again before another is taken.
-const BUSY_RETRIES: usize = 3;
+/// Bounds of the pause for which a busy node may ask.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -23,7 +24,9 @@ pub(crate) enum Ended {
     Voted(Box<Checked>),
     /// Every honest node would say the same: counts as a vote.
     Said(Ballot),
-    /// The node failed, is busy or cannot be reached: no lie.
+    /// The node has no room before this time has passed.
+    Busy(Duration),
+    /// The node failed or cannot be reached: no lie.
     Lost(String),
     /// The node sent what no honest node sends: a forged receipt, inflated units, malformed messages.
     Cheated(String),
@@ -63,21 +66,17 @@ async fn run(
     peer: &PeerAddr,
 ) -> Result<(Ended, Vec<Complaint>)> {
     let offer = offer(context, task, sources, peer.id)?;
-    for _ in 0..BUSY_RETRIES {
-        match context.network.run_task(peer, offer.clone(), task.bytes.clone()).await {
-            Ok(answer) => {
-                let asked: HashSet<Cid> = offer.sources.iter().map(|s| s.cid).collect();
-                let complaints = answer.complaints.into_iter().filter(|c| asked.contains(&c.cid)).take(16).collect();
-                return Ok((judge(task, &offer, peer, answer.outcome), complaints));
-            }
-            Err(CallError::Busy { retry_after, .. }) => {
-                tokio::time::sleep(retry_after.clamp(Duration::from_millis(5), Duration::from_secs(1))).await;
-            }
-            Err(CallError::Misbehaved { reason, .. }) => return Ok((Ended::Cheated(reason), Vec::new())),
-            Err(error) => return Ok((Ended::Lost(error.to_string()), Vec::new())),
+    let ended = match context.network.run_task(peer, offer.clone(), task.bytes.clone()).await {
+        Ok(answer) => {
+            let asked: HashSet<Cid> = offer.sources.iter().map(|s| s.cid).collect();
+            let complaints = answer.complaints.into_iter().filter(|c| asked.contains(&c.cid)).take(16).collect();
+            return Ok((judge(task, &offer, peer, answer.outcome), complaints));
         }
-    }
-    Ok((Ended::Lost(format!("{} stays busy", peer.id)), Vec::new()))
+        Err(CallError::Busy { retry_after, .. }) => Ended::Busy(retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)),
+        Err(CallError::Misbehaved { reason, .. }) => Ended::Cheated(reason),
+        Err(error) => Ended::Lost(error.to_string()),
+    };
+    Ok((ended, Vec::new()))
 }
 
 fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: NodeId) -> Result<TaskOffer> {

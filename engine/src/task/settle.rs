@@ -32,6 +32,8 @@ use crate::{
 const SECOND_CHANCES: usize = 3;
 /// Pause before they are.
 const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(300);
+/// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
 const SAMPLE: u64 = 16 << 10;
 
@@ -239,6 +241,8 @@ struct Round {
     tried: HashSet<NodeId>,
     /// Tried nodes that failed without lying.
     lost: HashSet<NodeId>,
+    /// When nodes first said that they were busy.
+    busy_since: HashMap<NodeId, Instant>,
     votes: HashMap<NodeId, Checked>,
     last_fault: Option<String>,
     chances: usize,
@@ -258,6 +262,7 @@ impl Round {
             needed,
             tried: HashSet::new(),
             lost: HashSet::new(),
+            busy_since: HashMap::new(),
             votes: HashMap::new(),
             last_fault: None,
             chances: SECOND_CHANCES,
@@ -273,7 +278,10 @@ impl Round {
             match self.quorum.next() {
                 Action::Accept(ballot) => return self.accept(ballot),
                 Action::GiveUp if self.chances == 0 || self.lost.is_empty() => return Err(self.give_up()),
-                Action::GiveUp => self.second_chance().await,
+                Action::GiveUp => {
+                    self.second_chance().await;
+                    continue;
+                }
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
                 Action::Wait => {}
             }
@@ -336,15 +344,33 @@ impl Round {
                 self.quorum.ended(node);
                 self.settler.caught(node, &how);
             }
+            Ended::Busy(pause) => self.postpone(node, pause),
             Ended::Lost(reason) => self.lose(node, reason),
             Ended::Missing(cid) => {
                 let gone = self.settler.probe(&cid).await;
                 self.lose(node, format!("{node} found {cid} nowhere"));
                 if gone {
-                    self.tried.remove(&node);
+                    self.retry(node);
                 }
             }
         }
+    }
+
+    /// A busy node is asked again, unless it has been busy for too long to be believed.
+    fn postpone(&mut self, node: NodeId, pause: Duration) {
+        let since = *self.busy_since.entry(node).or_insert_with(Instant::now);
+        if since.elapsed() > BUSY_LIMIT {
+            return self.lose(node, format!("{node} stays busy"));
+        }
+        self.quorum.ended(node);
+        self.settler.0.context.fleet.busy(node, pause);
+        self.retry(node);
+    }
+
+    /// `node` may be asked again.
+    fn retry(&mut self, node: NodeId) {
+        self.tried.remove(&node);
+        self.quorum.exhausted(false);
     }
 
     fn lose(&mut self, node: NodeId, reason: String) {

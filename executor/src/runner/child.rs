@@ -139,10 +139,15 @@ impl Parent {
 impl TaskInputs for Parent {
     fn load(&self, cid: &Cid) -> Result<Bytes, Failure> {
         let mut conversation = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = conversation.cache.get(cid) {
-            return Ok(bytes);
-        }
         let broken = |e: Error| Failure::Node(format!("the node is gone: {e}"));
+        if let Some(bytes) = conversation.cache.get(cid) {
+            write_frame(&mut io::stdout().lock(), &FromRunner::Have(*cid), &[]).map_err(broken)?;
+            match conversation.frames.recv() {
+                Ok(Frame { header: ToRunner::Reuse(true), .. }) => return Ok(bytes),
+                Ok(Frame { header: ToRunner::Reuse(false), .. }) => {}
+                _ => return Err(Failure::Node("the node is gone".into())),
+            }
+        }
         write_frame(&mut io::stdout().lock(), &FromRunner::Need(*cid), &[]).map_err(broken)?;
         match conversation.frames.recv() {
             Ok(Frame { header: ToRunner::Input(_), body }) if cid.matches(&body) => {

@@ -20,6 +20,8 @@ pub(super) enum ToRunner {
     Input(Cid),
     /// This input is not to be had; the task cannot go on.
     Missing(Failure),
+    /// Whether the input that the child has may be used for this task, too.
+    Reuse(bool),
 }
 
 /// What the child says.
@@ -27,6 +29,8 @@ pub(super) enum ToRunner {
 pub(super) enum FromRunner {
     /// Give me this input.
     Need(Cid),
+    /// I have this input of an earlier task: may I use it?
+    Have(Cid),
     /// The body is this output.
     Block(OutputBlock),
     /// That was the last block.

@@ -45,6 +45,10 @@ pub trait InputSource: Send + Sync {
     /// # Errors
     /// The failure that becomes the task's.
     async fn load(&self, cid: Cid) -> Result<Bytes, Failure>;
+
+    /// Whether a runner that read `cid` for an earlier task may use it for this one: another coordinator's block may
+    /// not be open to this task's.
+    fn may_reuse(&self, cid: &Cid) -> bool;
 }
 
 /// Children that run tasks.
@@ -163,6 +167,7 @@ impl Runner {
                     Ok(bytes) => self.send(&ToRunner::Input(cid), &bytes).await?,
                     Err(failure) => self.send(&ToRunner::Missing(failure), &[]).await?,
                 },
+                FromRunner::Have(cid) => self.send(&ToRunner::Reuse(inputs.may_reuse(&cid)), &[]).await?,
                 FromRunner::Block(block) => output.push(block, frame.body)?,
                 FromRunner::Done => return Ok(Ok(output.output)),
                 FromRunner::Failed(failure) => return Ok(Err(failure)),
@@ -247,5 +252,9 @@ impl Collected {
 impl<S: InputSource + ?Sized> InputSource for Arc<S> {
     async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
         self.as_ref().load(cid).await
+    }
+
+    fn may_reuse(&self, cid: &Cid) -> bool {
+        self.as_ref().may_reuse(cid)
     }
 }

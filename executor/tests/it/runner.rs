@@ -19,6 +19,10 @@ struct Inputs {
 
 #[async_trait]
 impl InputSource for Inputs {
+    fn may_reuse(&self, _: &Cid) -> bool {
+        true
+    }
+
     async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
         self.asked.lock().unwrap().push(cid);
         self.blocks.get(&cid).cloned().ok_or(Failure::InputMissing(cid))
@@ -30,6 +34,10 @@ struct Stuck;
 
 #[async_trait]
 impl InputSource for Stuck {
+    fn may_reuse(&self, _: &Cid) -> bool {
+        true
+    }
+
     async fn load(&self, _: Cid) -> Result<Bytes, Failure> {
         std::future::pending().await
     }
@@ -133,6 +141,10 @@ struct Killer<'a>(&'a (dyn Fn() -> u32 + Sync), Inputs);
 
 #[async_trait]
 impl InputSource for Killer<'_> {
+    fn may_reuse(&self, _: &Cid) -> bool {
+        true
+    }
+
     async fn load(&self, cid: Cid) -> Result<Bytes, Failure> {
         let killed = std::process::Command::new("kill").args(["-9", &self.0().to_string()]).status().unwrap();
         assert!(killed.success());

@@ -97,10 +97,12 @@ async fn replicas_agree_and_the_next_stage_reads_from_either() {
     let (_, read) = world.run(&third, &read_task(schema.clone(), input, found)).await;
     assert_eq!(vote(read).outputs[0].cid, input.cid, "reading and writing a canonical block changes nothing");
 
-    let unopened = source(input.cid, input.volume.bytes, &[&first], None);
-    let fourth = world.node(None);
-    let (_, denied) = world.run(&fourth, &read_task(schema, input, unopened)).await;
-    assert_eq!(failure(denied), Failure::InputMissing(input.cid));
+    // Without the capability nobody reads the block: no stranger, not the node that made it, nor one that fetched it.
+    let unopened = || read_task(schema.clone(), input, source(input.cid, input.volume.bytes, &[&first], None));
+    for node in [&world.node(None), &first, &third] {
+        let (_, denied) = world.run(node, &unopened()).await;
+        assert_eq!(failure(denied), Failure::InputMissing(input.cid));
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::print;
+
 /// The teller. Lines go to stderr; stdout is for the result.
 pub(super) struct Story {
     bar: ProgressBar,
@@ -29,7 +31,7 @@ impl Story {
     /// What has happened.
     pub(super) fn tell(&self, text: impl AsRef<str>) {
         if !self.silent {
-            self.bar.suspend(|| eprintln!("{}", text.as_ref()));
+            self.bar.suspend(|| print::tell(text.as_ref()));
         }
     }
 

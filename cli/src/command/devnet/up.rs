@@ -50,7 +50,7 @@ pub(super) async fn run(args: DevnetUp, context: &Context) -> Result<()> {
         devnet.services.into_iter().for_each(Service::release);
         return Ok(());
     }
-    eprintln!("Ctrl-C stops it");
+    crate::print::tell("Ctrl-C stops it");
     signals.next().await;
     down::stop(&devnet.state).await;
     Ok(())

@@ -163,7 +163,7 @@ async fn execute(session: &Session, sql: &str, output: &mut Output) -> Result<()
     };
     let (rows, took) = done?;
     if !output.quiet {
-        session.footer(rows, took).await?.iter().for_each(|line| eprintln!("{line}"));
+        session.footer(rows, took).await?.iter().for_each(|line| crate::print::tell(line));
     }
     Ok(())
 }

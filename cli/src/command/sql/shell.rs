@@ -62,7 +62,7 @@ enum Input {
 /// Reads and runs until the user leaves. Errors are told and the shell goes on.
 pub(super) async fn run(session: &Session, output: &mut Output) -> Result<()> {
     let mut editor = editor()?;
-    eprintln!("conun {}, \\? for help", env!("CARGO_PKG_VERSION"));
+    crate::print::tell(concat!("conun ", env!("CARGO_PKG_VERSION"), ", \\? for help"));
     loop {
         let result = match read(&mut editor)? {
             Input::End => break,
