@@ -31,7 +31,7 @@ use crate::{
 /// How often nodes that failed (but did not lie) are asked again once no other is left.
 const SECOND_CHANCES: usize = 3;
 /// Pause before they are.
-const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(300);
+const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(500);
 /// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
@@ -277,7 +277,8 @@ impl Round {
         loop {
             match self.quorum.next() {
                 Action::Accept(ballot) => return self.accept(ballot),
-                Action::GiveUp if self.chances == 0 || self.lost.is_empty() => return Err(self.give_up()),
+                // Even where nobody failed: on a machine that stalls, all nodes may be out of sight for a moment.
+                Action::GiveUp if self.chances == 0 => return Err(self.give_up()),
                 Action::GiveUp => {
                     self.second_chance().await;
                     continue;

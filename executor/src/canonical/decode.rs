@@ -6,7 +6,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayData, ArrayRef, RecordBatch, RecordBatchOptions, make_array},
+    array::{ArrayData, ArrayRef, BufferSpec, RecordBatch, RecordBatchOptions, layout, make_array},
     buffer::Buffer,
     datatypes::{DataType, Field, SchemaRef},
     error::ArrowError,
@@ -192,8 +192,15 @@ impl Reader {
                 builder = builder.null_bit_buffer(Some(validity)).null_count(null_count);
             }
         }
-        for _ in 0..value_buffers(data_type) {
-            builder = builder.add_buffer(self.buffer()?);
+        for spec in &layout(data_type).buffers {
+            let buffer = self.buffer()?;
+            // Arrow's validation looks at a buffer as whole values, and panics where a part of one is left over.
+            if let BufferSpec::FixedWidth { byte_width, .. } = spec
+                && !buffer.len().is_multiple_of(*byte_width)
+            {
+                return Err(malformed("a buffer that ends within a value"));
+            }
+            builder = builder.add_buffer(buffer);
         }
         for child in children(data_type) {
             builder = builder.add_child_data(self.array(child)?);
@@ -220,15 +227,6 @@ impl Reader {
             return Err(malformed("a buffer outside of its message"));
         }
         Ok(self.body.slice_with_length(offset, len))
-    }
-}
-
-/// Buffers beside validity.
-fn value_buffers(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::Null | DataType::Struct(_) | DataType::FixedSizeList(..) => 0,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2,
-        _ => 1,
     }
 }
 

@@ -18,9 +18,9 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array},
     compute::{BatchCoalescer, cast},
-    datatypes::{Schema, SchemaRef},
+    datatypes::{DataType, Schema, SchemaRef},
     error::ArrowError,
     ipc::{
         MetadataVersion,
@@ -185,9 +185,17 @@ fn cast_columns(batch: &RecordBatch, schema: &Schema) -> Result<Vec<ArrayRef>> {
     let pairs = batch.columns().iter().zip(schema.fields());
     pairs
         .map(|(column, field)| {
-            cast(column, field.data_type()).map_err(|e| Error::data(format!("{}: {e}", field.name())))
+            let cast = unsorted(column).and_then(|column| cast(&column, field.data_type()));
+            cast.map_err(|e| Error::data(format!("{}: {e}", field.name())))
         })
         .collect()
+}
+
+/// A map whose keys are said to be sorted, without that word: Arrow does not cast it away.
+fn unsorted(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let DataType::Map(entries, true) = column.data_type() else { return Ok(column.clone()) };
+    let plain = DataType::Map(entries.clone(), false);
+    Ok(make_array(column.to_data().into_builder().data_type(plain).build()?))
 }
 
 /// `batch` with plain layouts, every field nullable.

@@ -110,6 +110,10 @@ fn check_type(field: &ipc::Field<'_>) -> Option<()> {
 }
 
 fn is_map(field: &ipc::Field<'_>) -> bool {
+    // Whether keys are said to be sorted is no part of a row.
+    if field.type_as_map().is_none_or(|map| map.keysSorted()) {
+        return false;
+    }
     let entries = field.children().and_then(|c| c.iter().next());
     entries.is_some_and(|e| e.type_type() == ipc::Type::Struct_ && e.children().is_some_and(|c| c.len() == 2))
 }
