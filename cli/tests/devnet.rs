@@ -57,6 +57,38 @@ fn tables_queries_jobs_and_receipts() {
     assert_fails(&net.conun(&["job", "show", "ffff"]), 3, &["ffff"]);
 }
 
+/// Every kind of join without an equality, and NOT IN, between a table of one shard and one of many: joins that remember
+/// their left side must not be cut into tasks.
+#[test]
+fn joins_that_remember_a_side_answer_as_one_process_does() {
+    let net = Devnet::up(&["--nodes", "3"]);
+    net.put_flights(&[]);
+    let on = "f.flight between length(a.name) * 300 and length(a.name) * 300 + 1";
+    for sql in [
+        format!(
+            "select a.carrier, count(*) as n, count(f.flight) as m from airlines a left join flights f on {on} group by 1 order by 1"
+        ),
+        format!(
+            "select count(*) as n, count(a.carrier) as m, count(f.flight) as k from airlines a full join flights f on {on}"
+        ),
+        format!("select a.carrier from airlines a where exists (select 1 from flights f where {on}) order by 1"),
+        format!("select a.carrier from airlines a where not exists (select 1 from flights f where {on}) order by 1"),
+        format!(
+            "select a.carrier from airlines a where a.carrier = 'AA' or exists (select 1 from flights f where {on}) order by 1"
+        ),
+        format!("select a.carrier, count(*) as n from flights f right join airlines a on {on} group by 1 order by 1"),
+        "select count(*) as n from airlines a where a.carrier not in (select carrier from flights where month = 1)".into(),
+        "select count(*) as n from airlines a where a.carrier not in (select tailnum from flights)".into(),
+        "select count(*) as n from airlines a where a.carrier not in (select tailnum from flights where tailnum is not null)".into(),
+    ] {
+        let files = ["airlines", "flights"].map(|table| {
+            format!("create external table {table} stored as parquet location '{}'", flights(table).display())
+        });
+        let local = run(&["sql", "--local", "--format", "csv", "-c", &files[0], "-c", &files[1], "-c", &sql]);
+        assert_eq!(net.csv(&sql), stdout(&local), "{sql}");
+    }
+}
+
 #[test]
 fn two_of_six_nodes_may_die() {
     let net = Devnet::up(&[]);

@@ -221,11 +221,15 @@ impl Engine {
     pub fn results(self: &Arc<Self>, id: JobId) -> Result<SendableRecordBatchStream> {
         let job = self.live(id)?;
         let plan = job.start()?;
-        let schema = Arc::clone(&job.schema);
+        let (schema, cancel) = (Arc::clone(&job.schema), job.cancel.clone().drop_guard());
         let (sender, receiver) = mpsc::channel(ANSWER_BUFFER);
         let engine = Arc::clone(self);
         tokio::spawn(async move { engine.drive(job, plan, sender).await });
-        let batches = receiver.map_err(|e: Error| DataFusionError::External(Box::new(e)));
+        // Who drops the stream cancels the job; once it has ended, that means nothing.
+        let batches = receiver.map_err(move |e: Error| {
+            let _ = &cancel;
+            DataFusionError::External(Box::new(e))
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
@@ -235,18 +239,21 @@ impl Engine {
         plan: Plan,
         mut sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
     ) {
-        let outcome = self.answer(&job, plan, &mut sender).await;
-        match outcome {
-            Ok(digest) => job.end(JobState::Done, None, Some(&digest)),
+        match job.keep_alive(self.answer(&job, plan, &mut sender)).await {
+            Ok(digest) => {
+                job.end(JobState::Done, None, Some(&digest));
+                self.keep(&job);
+            }
             Err(error) => {
                 let state = if job.cancel.is_cancelled() { JobState::Cancelled } else { JobState::Failed };
                 job.end(state, Some(error.clone()), None);
-                self.finish(&job).await;
+                self.keep(&job);
                 let _ = sender.send(Err(error)).await;
-                return;
             }
         }
-        self.finish(&job).await;
+        // Its reader need not wait until every node has let go of its blocks.
+        drop(sender);
+        job.release().await;
     }
 
     async fn answer(
@@ -280,14 +287,13 @@ impl Engine {
         Ok(digest)
     }
 
-    /// Writes the journal and lets go of the job's blocks.
-    async fn finish(&self, job: &Job) {
+    /// Writes an ended job to the journal.
+    fn keep(&self, job: &Job) {
         let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
         if let Err(error) = self.journal.save(&entry) {
             tracing::error!(%error, job = %job.id, "the job is not in the journal");
         }
         self.move_to_ended(entry);
-        job.release().await;
     }
 
     fn move_to_ended(&self, entry: Entry) {

@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 /// How long a waiter sleeps before it looks again for volunteers that joined or are no longer busy.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
+/// Tasks that one node gets from us at once, whatever it says of its cores: who says more must not draw more of them.
+const MAX_SEATS: u32 = 64;
+
 /// All volunteers.
 pub(crate) struct Fleet {
     network: Arc<dyn Network>,
@@ -72,10 +75,17 @@ impl Fleet {
         self.network.volunteers().into_iter().map(|(peer, _)| peer).filter(|p| trusted(&p.id)).collect()
     }
 
-    /// The largest memory class that any of them gives a task.
-    pub(crate) fn most_memory(&self) -> MemoryClass {
-        let lent = self.network.volunteers().into_iter().map(|(_, hello)| hello.memory).max();
-        lent.unwrap_or(MemoryClass::Large)
+    /// The largest memory class that at least `votes` nodes of our profile give a task: with fewer there is no verdict.
+    pub(crate) fn most_memory(&self, votes: usize) -> MemoryClass {
+        let profile = conun_types::profile::hash();
+        let state = self.lock();
+        let volunteers = self.network.volunteers().into_iter();
+        let useful = volunteers.filter(|(peer, hello)| {
+            !state.get(&peer.id).is_some_and(|s| s.quarantined) && hello.profiles.iter().any(|p| **p == profile)
+        });
+        let mut lent: Vec<MemoryClass> = useful.map(|(_, hello)| hello.memory).collect();
+        lent.sort_unstable_by(|a, b| b.cmp(a));
+        lent.get(votes.max(1) - 1).or(lent.last()).copied().unwrap_or(MemoryClass::Large)
     }
 
     /// Which of them run tasks of the profile that we plan under in so much memory.
@@ -90,7 +100,7 @@ impl Fleet {
             if standing.quarantined || !speaks || hello.memory < memory || exclude.contains(&peer.id) {
                 continue;
             }
-            let free = hello.cores.max(1) > standing.in_flight && standing.busy_until <= now;
+            let free = hello.cores.clamp(1, MAX_SEATS) > standing.in_flight && standing.busy_until <= now;
             found.push(Candidate { peer, free, avoided: standing.avoid_until > now, load: standing.in_flight });
         }
         found

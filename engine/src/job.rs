@@ -80,6 +80,9 @@ impl Job {
     /// Takes the plan: a job runs once.
     pub(crate) fn start(&self) -> Result<Plan> {
         let mut progress = self.progress();
+        if progress.record.state == JobState::Cancelled {
+            return Err(Error::unavailable("the job was cancelled"));
+        }
         let plan = progress.plan.take().ok_or_else(|| {
             Error::data(format!("the results of job {} were already read", self.id))
                 .with_hint("run the statement again")
@@ -140,16 +143,8 @@ impl Job {
     /// Runs all stages; the blocks of the answer, in order.
     ///
     /// # Errors
-    /// As [`Settler::settle`]; Unavailable where the job was cancelled.
+    /// As [`Settler::settle`].
     pub(crate) async fn run(&self, plan: Plan) -> Result<Vec<InputBlock>> {
-        tokio::select! {
-            blocks = self.run_stages(plan) => blocks,
-            () = self.cancel.cancelled() => Err(Error::unavailable("the job was cancelled")),
-            never = self.renew_leases() => match never {},
-        }
-    }
-
-    async fn run_stages(&self, plan: Plan) -> Result<Vec<InputBlock>> {
         let mut graph = StageGraph::new(self.id, plan.physical, plan.config)?;
         let mut waiting: Vec<Arc<Prepared>> = Vec::new();
         let mut running: FuturesUnordered<BoxFuture<'_, Result<Settled>>> = FuturesUnordered::new();
@@ -177,10 +172,22 @@ impl Job {
         self.settler.notes().tasks(task.key.stage, 1);
         let shards = scanned_shards(&task.plan)?;
         let shards = shards.into_iter().map(|cid| self.settler.context().input_shard(&cid)).collect::<Result<_>>()?;
-        Prepared::new(self.id, task, shards, self.settler.context().fleet.most_memory())
+        let context = self.settler.context();
+        Prepared::new(self.id, task, shards, context.fleet.most_memory(context.votes))
     }
 
-    /// Keeps the job's blocks on the nodes until its answer was read.
+    /// Does `work` of the job, unless it is cancelled; its blocks are kept on the nodes meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`; Unavailable where the job was cancelled.
+    pub(crate) async fn keep_alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.cancel.cancelled() => Err(Error::unavailable("the job was cancelled")),
+            never = self.renew_leases() => match never {},
+        }
+    }
+
     async fn renew_leases(&self) -> std::convert::Infallible {
         let context = self.settler.context();
         loop {

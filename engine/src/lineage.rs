@@ -12,14 +12,25 @@ use conun_types::{Cid, Holder, NodeId, Rng, Source};
 
 use crate::{stage::TaskKey, task::Settled};
 
+/// Holders that a reader is told of at most: an empty partition's block is made by very many.
+const MAX_HOLDERS: usize = 8;
+
 /// The lineage of one job.
 #[derive(Default)]
 pub(crate) struct Lineage(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    made_by: HashMap<Cid, TaskKey>,
+    /// Tasks that made each block, the earliest first: a task that passes rows through makes the very block that it reads,
+    /// and only the first maker is sure not to need it for itself.
+    made_by: HashMap<Cid, Vec<TaskKey>>,
     tasks: HashMap<TaskKey, Settled>,
+}
+
+impl State {
+    fn makers(&self, cid: &Cid) -> impl Iterator<Item = &TaskKey> {
+        self.made_by.get(cid).into_iter().flatten()
+    }
 }
 
 impl Lineage {
@@ -27,40 +38,52 @@ impl Lineage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers who holds the blocks of a settled task. Equal blocks of several tasks are held by all their replicas.
+    /// Remembers who holds the blocks of a settled task.
     pub(crate) fn record(&self, settled: &Settled) {
         let key = settled.task.stage.key;
         let mut state = self.lock();
         for block in &settled.outputs {
-            state.made_by.insert(block.cid, key);
+            let makers = state.made_by.entry(block.cid).or_default();
+            if !makers.contains(&key) {
+                makers.push(key);
+            }
         }
         state.tasks.insert(key, settled.clone());
     }
 
-    /// The task that made `cid`.
+    /// The first task that made `cid`.
     pub(crate) fn producer(&self, cid: &Cid) -> Option<Settled> {
         let state = self.lock();
-        state.made_by.get(cid).and_then(|key| state.tasks.get(key)).cloned()
+        state.makers(cid).find_map(|key| state.tasks.get(key)).cloned()
+    }
+
+    /// Everybody who made `cid`, with the capability that opens it there.
+    pub(crate) fn holders(&self, cid: &Cid) -> Vec<Holder> {
+        let state = self.lock();
+        let made = state.makers(cid).filter_map(|key| state.tasks.get(key));
+        made.flat_map(|task| task.holders.iter().cloned()).collect()
     }
 
     /// Where `cid` of `len` bytes is found among `connected` nodes, in random order; `None` where nobody has it.
     pub(crate) fn source(&self, cid: &Cid, len: u64, connected: &HashSet<NodeId>, rng: &dyn Rng) -> Option<Source> {
-        let mut holders: Vec<Holder> = self.producer(cid)?.holders;
+        let mut holders = self.holders(cid);
         holders.retain(|h| connected.contains(&h.peer.id));
         if holders.is_empty() {
             return None;
         }
         let first = rng.below(holders.len());
         holders.rotate_left(first);
+        holders.truncate(MAX_HOLDERS);
         Some(Source { cid: *cid, len, holders, recovery: None })
     }
 
     /// `node` no longer has the block.
     pub(crate) fn forget(&self, cid: &Cid, node: NodeId) {
         let mut state = self.lock();
-        let Some(key) = state.made_by.get(cid).copied() else { return };
-        if let Some(task) = state.tasks.get_mut(&key) {
-            task.holders.retain(|h| h.peer.id != node);
+        for key in state.made_by.get(cid).cloned().unwrap_or_default() {
+            if let Some(task) = state.tasks.get_mut(&key) {
+                task.holders.retain(|h| h.peer.id != node);
+            }
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) enum Action {
     Wait,
     /// Enough replicas agree on this.
     Accept(Ballot),
-    /// No node is left to ask and the votes do not suffice.
+    /// No node is left to ask, the votes do not suffice, and patience ran out on all that still run.
     GiveUp,
 }
 
@@ -112,7 +112,7 @@ impl Quorum {
         }
         let votes = best.map_or(0, |(n, _)| n);
         let prompt = self.running.len() - self.overdue.len();
-        match (votes + prompt < self.needed, self.exhausted, self.running.is_empty()) {
+        match (votes + prompt < self.needed, self.exhausted, prompt == 0) {
             (true, false, _) => Action::Launch,
             (true, true, true) => Action::GiveUp,
             _ => Action::Wait,

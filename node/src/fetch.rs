@@ -26,10 +26,10 @@ use crate::capabilities::Capabilities;
 
 /// Inputs fetched at once for a task.
 const PARALLEL: usize = 8;
-/// How long one holder is waited for.
+/// How long one holder is waited for, beside the time that the bytes take on a slow line.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Larger inputs are read back from the store, not held in memory until the task ends.
-const HELD: usize = 4 << 20;
+/// Slowest line that is waited for, in bytes a millisecond.
+const SLOWEST: u64 = 256;
 /// How long a fetched block is kept for later tasks, unless room is needed.
 const CACHE_SECONDS: u64 = 3600;
 
@@ -156,7 +156,7 @@ impl TaskFetch {
             })?,
         };
         let stored = self.cache(cid, bytes.clone()).await;
-        Ok(if stored && bytes.len() > HELD { Fetched::Stored } else { Fetched::Held(bytes) })
+        Ok(if stored { Fetched::Stored } else { Fetched::Held(bytes) })
     }
 
     /// The first holder's answer that verifies.
@@ -179,7 +179,11 @@ impl TaskFetch {
         let network =
             network.ok_or_else(|| CallError::Unreachable { peer, reason: "this node is not on a network".into() })?;
         let request = ReadBlock::whole(source.cid, holder.capability);
-        let read = tokio::time::timeout(HOLDER_TIMEOUT, network.read_block(&holder.peer, request)).await;
+        let read = tokio::time::timeout(
+            HOLDER_TIMEOUT + Duration::from_millis(source.len / SLOWEST),
+            network.read_block(&holder.peer, request),
+        )
+        .await;
         let read = read.unwrap_or(Err(CallError::TimedOut(peer)));
         if let Err(CallError::Misbehaved { .. }) = &read {
             let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);

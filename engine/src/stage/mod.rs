@@ -5,6 +5,7 @@
 //! no virtual executor and no port: a verdict is handed in as the one task status that the graph needs.
 //! What it must not know: nodes, replicas, votes. To the graph there is one executor, called [`EXECUTOR`].
 
+mod joins;
 mod lower;
 
 use std::{collections::HashMap, sync::Arc};
@@ -78,6 +79,7 @@ pub(crate) struct StageGraph {
 impl StageGraph {
     /// Cuts a physical plan into stages.
     pub(crate) fn new(job: JobId, plan: Arc<dyn ExecutionPlan>, config: SessionConfig) -> Result<Self> {
+        let plan = joins::gather_right_sides(plan)?;
         let config = Arc::new(config.with_option_extension(BallistaConfig::default()));
         let mut planner = DefaultDistributedPlanner::new();
         let id = job.to_string().into();

@@ -114,11 +114,18 @@ fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome) 
             Ok(()) => Ended::Voted(Box::new(checked(task, offer, peer, vote))),
             Err(error) => Ended::Cheated(error.to_string()),
         },
-        Outcome::Failed(Failure::Query(message)) => Ended::Said(Ballot::QueryError(message)),
+        Outcome::Failed(Failure::Query(message)) => Ended::Said(Ballot::QueryError(readable(&message))),
         Outcome::Failed(Failure::MemoryExceeded) => Ended::Said(Ballot::MemoryExceeded),
         Outcome::Failed(Failure::InputMissing(cid)) => Ended::Missing(cid),
-        Outcome::Failed(failure @ (Failure::Refused(_) | Failure::Node(_))) => Ended::Lost(failure.to_string()),
+        Outcome::Failed(failure @ (Failure::Refused(_) | Failure::Node(_))) => {
+            Ended::Lost(readable(&failure.to_string()))
+        }
     }
+}
+
+/// A node's words, as they may be shown to people: one line of bounded length.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// Everything that can be checked without running the task again.

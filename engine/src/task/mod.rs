@@ -40,6 +40,10 @@ impl Prepared {
             shards,
             blocks: stage.blocks.clone(),
         };
+        // What every node would refuse is told here, once and by name.
+        conun_executor::whitelist::check(stage.plan.as_ref(), &envelope).map_err(|refusal| {
+            conun_types::Error::data(refusal.to_string()).with_hint("write the statement without it")
+        })?;
         Self::of(stage, envelope)
     }
 

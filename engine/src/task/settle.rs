@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use conun_types::{
-    Cid, Complaint, Error, NodeId, Result, Source,
-    port::CallError,
-    wire::{ControlReply, ControlRequest, ReadBlock},
+use conun_types::{Cid, Complaint, Error, NodeId, Result, Source, port::CallError, wire::ReadBlock};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
 };
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
@@ -32,6 +32,8 @@ use crate::{
 const SECOND_CHANCES: usize = 3;
 /// Pause before they are.
 const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(500);
+/// How often a lost task is run again: nodes that vote right and do not serve must not keep a job going for ever.
+const MAX_REBUILDS: usize = 4;
 /// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
@@ -45,9 +47,9 @@ struct Parts {
     context: JobContext,
     lineage: Lineage,
     notes: Notes,
-    /// Held while a lost task is run again, so that its many readers do not each do it. One gate a task: running it
-    /// again may need blocks of other lost tasks.
-    rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held while a lost task is run again, so that its many readers do not each do it; counts how often it was. One gate
+    /// a task: running it again may need blocks of other lost tasks.
+    rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<usize>>>>,
 }
 
 impl Settler {
@@ -82,7 +84,7 @@ impl Settler {
         loop {
             match Round::new(self.clone(), Arc::clone(&task), votes).run().await? {
                 Verdict::Settled(settled) => return Ok(*settled),
-                Verdict::TooSmall => task = Arc::new(in_bigger_class(&task, &self.0.context.fleet)?),
+                Verdict::TooSmall => task = Arc::new(in_bigger_class(&task, &self.0.context.fleet, votes)?),
             }
         }
     }
@@ -121,7 +123,7 @@ impl Settler {
         self.0.lineage.producer(cid).ok_or_else(|| Error::internal(format!("nobody made {cid}")))
     }
 
-    fn gate(&self, task: TaskKey) -> Arc<tokio::sync::Mutex<()>> {
+    fn gate(&self, task: TaskKey) -> Arc<tokio::sync::Mutex<usize>> {
         let mut gates = self.0.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gates.entry(task).or_default())
     }
@@ -131,9 +133,17 @@ impl Settler {
             let lost = self.producer(&cid)?;
             let stage = lost.task.stage.key.stage;
             let gate = self.gate(lost.task.stage.key);
-            let _turn = gate.lock().await;
+            let mut times = gate.lock().await;
             if self.known_source(&cid, 0).is_some() {
                 return Ok(());
+            }
+            *times += 1;
+            if *times > MAX_REBUILDS {
+                let what =
+                    format!("stage {stage}: a block was lost again and again, though its task was run {times} times");
+                return Err(
+                    Error::unavailable(what).with_hint("the nodes that make it do not serve it: connect more nodes")
+                );
             }
             tracing::info!(%cid, stage, "a block was lost with its nodes: running its task again");
             let again = self.agree(Arc::clone(&lost.task)).await?;
@@ -149,28 +159,35 @@ impl Settler {
         .boxed()
     }
 
-    /// Asks every holder of `cid` whether it has it, and forgets those that do not; tells whether any was forgotten.
+    /// Reads a piece of `cid` from every holder, and forgets those that do not give it; tells whether any was forgotten.
+    /// What a node says that it has is not asked: it may say so and not serve.
     async fn probe(&self, cid: &Cid) -> bool {
-        let Some(producer) = self.0.lineage.producer(cid) else { return false };
-        let mut forgotten = false;
-        for holder in producer.holders {
-            let has = self.0.context.network.control(&holder.peer, ControlRequest::Has(vec![*cid])).await;
-            if !matches!(has, Ok(ControlReply::Has(flags)) if flags == [true]) {
+        let reads = self.0.lineage.holders(cid).into_iter().map(|holder| async move {
+            let read = ReadBlock { cid: *cid, offset: 0, len: SAMPLE, capability: holder.capability };
+            let read = self.0.context.network.read_block(&holder.peer, read);
+            let served = matches!(tokio::time::timeout(self.0.context.config.patience, read).await, Ok(Ok(_)));
+            if !served {
+                self.0.context.fleet.avoid(holder.peer.id);
                 self.0.lineage.forget(cid, holder.peer.id);
-                forgotten = true;
             }
-        }
-        forgotten
+            !served
+        });
+        join_all(reads).await.contains(&true)
     }
 
-    /// Reads the block that a node complains about, from the accused: only what we saw ourselves counts.
+    /// Checks what a node complains of: only what we saw ourselves counts. Bounded in time, as the accused may dribble.
+    async fn check_complaints(&self, complaints: &[Complaint]) {
+        let checks = complaints.iter().map(|complaint| self.check_complaint(complaint));
+        let _ = tokio::time::timeout(self.0.context.config.patience, join_all(checks)).await;
+    }
+
+    /// Reads the block that a node complains about, from the accused.
     async fn check_complaint(&self, complaint: &Complaint) {
         let context = &self.0.context;
         let accused = context.fleet.connected().into_iter().find(|p| p.id == complaint.peer);
         let Some(peer) = accused else { return };
-        let capability = self.0.lineage.producer(&complaint.cid).and_then(|settled| {
-            settled.holders.iter().find(|h| h.peer.id == complaint.peer).and_then(|h| h.capability)
-        });
+        let holders = self.0.lineage.holders(&complaint.cid);
+        let capability = holders.iter().find(|h| h.peer.id == complaint.peer).and_then(|h| h.capability);
         let read = ReadBlock { cid: complaint.cid, offset: 0, len: u64::MAX, capability };
         if let Err(CallError::Misbehaved { reason, .. }) = context.network.read_block(&peer, read).await {
             self.caught(complaint.peer, &reason);
@@ -210,7 +227,7 @@ impl Settler {
     }
 }
 
-fn in_bigger_class(task: &Prepared, fleet: &Fleet) -> Result<Prepared> {
+fn in_bigger_class(task: &Prepared, fleet: &Fleet, votes: usize) -> Result<Prepared> {
     let (memory, stage) = (task.envelope.memory, task.stage.key.stage);
     let exceeded = || {
         let most = memory.bytes() >> 20;
@@ -218,8 +235,8 @@ fn in_bigger_class(task: &Prepared, fleet: &Fleet) -> Result<Prepared> {
     };
     let smaller = "filter earlier, aggregate over fewer groups, or join smaller sides";
     let next = memory.next().ok_or_else(|| exceeded().with_hint(smaller))?;
-    if fleet.most_memory() < next {
-        let more = format!("no connected node lends a task more (conun node --memory); {smaller}");
+    if fleet.most_memory(votes) < next {
+        let more = format!("too few nodes lend a task more (conun node --memory); {smaller}");
         return Err(exceeded().with_hint(more));
     }
     task.in_class(next)
@@ -278,11 +295,13 @@ impl Round {
             match self.quorum.next() {
                 Action::Accept(ballot) => return self.accept(ballot),
                 // Even where nobody failed: on a machine that stalls, all nodes may be out of sight for a moment.
-                Action::GiveUp if self.chances == 0 => return Err(self.give_up()),
-                Action::GiveUp => {
+                Action::GiveUp if self.chances > 0 => {
                     self.second_chance().await;
                     continue;
                 }
+                Action::GiveUp if self.running.is_empty() => return Err(self.give_up()),
+                // Those that are overdue may still vote.
+                Action::GiveUp => {}
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
                 Action::Wait => {}
             }
@@ -327,9 +346,7 @@ impl Round {
     }
 
     async fn hear(&mut self, report: Report) {
-        for complaint in &report.complaints {
-            self.settler.check_complaint(complaint).await;
-        }
+        self.settler.check_complaints(&report.complaints).await;
         let node = report.node;
         match report.ended {
             Ended::Voted(checked) => {
@@ -393,6 +410,8 @@ impl Round {
             self.settler.0.context.fleet.avoid(*node);
         }
         self.quorum.out_of_patience();
+        // Nodes may have joined since.
+        self.quorum.exhausted(false);
         self.deadline = Instant::now() + self.settler.0.context.config.slow_after;
     }
 
@@ -429,8 +448,12 @@ impl Round {
         Ok(Verdict::Settled(Box::new(Settled { task: self.task, outputs, holders, receipts, liars, late, votes })))
     }
 
-    /// Who voted otherwise. Running out of memory is no lie: pools are fixed, yet a runner may die of other causes.
+    /// Who voted otherwise. Running out of memory is no lie: pools are fixed, yet a runner may die of other causes. Nor is
+    /// having had enough where others had not.
     fn dissenters(&self, accepted: &Ballot) -> Vec<NodeId> {
+        if *accepted == Ballot::MemoryExceeded {
+            return Vec::new();
+        }
         let honest = |ballot: &Ballot| ballot == accepted || *ballot == Ballot::MemoryExceeded;
         self.quorum.votes().iter().filter(|(_, ballot)| !honest(ballot)).map(|(node, _)| *node).collect()
     }

@@ -1,0 +1,41 @@
+//! What one process answers is what a network answers: every kind of operator over tables of one shard and of many. Golden
+//! answers are few and simple; here stock DataFusion is the judge of odd ones (joins that remember a side, NOT IN, sets,
+//! windows, grouping sets).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Devnet, flights, run, stdout};
+use conun_sql_examples::TABLES;
+
+const STATEMENTS: &str = include_str!("oracle.sql");
+
+/// Rows with floats to nine digits (sums of floats depend on the order of their rows, and the two read other orders),
+/// sorted where the statement does not sort them.
+fn comparable(csv: &str, sql: &str) -> Vec<String> {
+    let cell = |cell: &str| match cell.parse::<f64>() {
+        Ok(number) if cell.contains('.') => format!("{number:.9e}"),
+        _ => cell.to_owned(),
+    };
+    let mut rows: Vec<String> =
+        csv.lines().map(|line| line.split(',').map(cell).collect::<Vec<_>>().join(",")).collect();
+    if !sql.contains("order by") {
+        rows.sort();
+    }
+    rows
+}
+
+#[test]
+fn a_network_answers_as_one_process_does() {
+    let net = Devnet::up(&["--nodes", "3"]);
+    net.put_flights(&[]);
+    let file = |(name, _): &(&str, &[u8])| {
+        format!("create external table {name} stored as parquet location '{}';", flights(name).display())
+    };
+    let files: String = TABLES.iter().map(file).collect();
+    for sql in STATEMENTS.lines().filter(|line| !line.starts_with("--")) {
+        let local = stdout(&run(&["sql", "--local", "--format", "csv", "-c", &files, "-c", sql]));
+        assert_eq!(comparable(&net.csv(sql), sql), comparable(&local, sql), "{sql}");
+    }
+}

@@ -1,0 +1,62 @@
+-- One statement a line: cli/tests/oracle.rs runs each on a network and in one process, which must agree.
+select carrier, origin, count(*) from flights group by grouping sets ((carrier),(origin),()) order by 1,2,3
+select carrier, origin, count(*) n from flights group by cube(carrier, origin) order by 1,2,3
+select carrier, origin, count(*) n from flights group by rollup(carrier, origin) order by 1,2,3
+select origin from flights intersect select faa from airports order by 1
+select dest from flights except select faa from airports order by 1
+select dest from flights except all select faa from airports order by 1 limit 20
+select distinct on (carrier) carrier, flight from flights order by carrier, flight
+select count(*) from flights f full join planes p on f.tailnum = p.tailnum
+select count(*) n, count(p.tailnum) m, count(f.tailnum) k from planes p full join flights f on f.tailnum = p.tailnum
+select count(*) n, count(p.tailnum) m from flights f left join planes p on f.tailnum = p.tailnum and p.year > 2000
+select count(*) from planes p where not exists (select 1 from flights f where f.tailnum = p.tailnum and f.month = 7)
+select count(*) from planes p where p.tailnum not in (select tailnum from flights where tailnum is not null)
+select count(*) from planes p where p.tailnum not in (select tailnum from flights)
+select count(*) from flights f where exists (select 1 from planes p where p.tailnum=f.tailnum and p.seats > f.hour * 20)
+select count(*) from planes p where exists (select 1 from flights f where p.tailnum=f.tailnum and p.seats > f.hour * 20)
+select p.manufacturer, (select count(*) from flights f where f.tailnum = p.tailnum) n from planes p order by 2 desc, 1 limit 10
+select carrier, (select max(name) from airlines a where a.carrier = f.carrier) m, count(*) from flights f group by 1 order by 1
+select a.carrier, b.carrier from airlines a, airlines b where a.carrier < b.carrier order by 1,2
+select count(*) from airlines a cross join airports b cross join (select distinct origin from flights) c
+select carrier, rank() over (order by n desc) r from (select carrier, count(*) n from flights group by carrier) order by 2,1
+select origin, month, sum(n) over (partition by origin order by month) s from (select origin, month, count(*) n from flights group by 1,2) order by 1,2
+select carrier, n, lag(n) over (order by carrier) l, first_value(n) over (order by carrier) fv from (select carrier, count(*) n from flights group by 1) order by 1
+select month, ntile(4) over (order by month) q from (select distinct month from flights) order by 1
+select count(*) from (select * from flights limit 1000)
+select count(*) from (select * from flights where dep_delay > 60 limit 5000 offset 100)
+select carrier from flights group by carrier having count(*) > 10000 order by 1
+select stddev(dep_delay), var_pop(arr_delay), corr(dep_delay, arr_delay), covar_samp(dep_delay, arr_delay) from flights
+select regr_slope(arr_delay, dep_delay), regr_r2(arr_delay, dep_delay) from flights
+select bool_and(dep_delay > -100), bool_or(dep_delay > 1000), bit_xor(flight) from flights
+select count(distinct tailnum), count(distinct dest), sum(distinct month) from flights
+select carrier, count(distinct dest) filter (where month = 1) d, avg(distance) filter (where month > 6) a from flights group by 1 order by 1
+select string_agg(carrier, ',' order by carrier) from airlines
+select array_agg(name order by carrier) from airlines
+select min(time_hour), max(time_hour), min(tailnum), max(tailnum) from flights
+with recursive t(n) as (select 1 union all select n+1 from t where n < 5) select * from t order by 1
+with x as (select origin, avg(dep_delay) d from flights group by 1) select f.carrier, count(*) from flights f join x on f.origin = x.origin and f.dep_delay > x.d group by 1 order by 1
+select f.carrier, count(*) from flights f join weather w on f.origin = w.origin and f.time_hour = w.time_hour where w.wind_speed > 20 group by 1 order by 1
+select count(*) from flights f join weather w on f.origin = w.origin and f.time_hour between w.time_hour and w.time_hour where w.temp > 90
+select a.name, x.c from airlines a left join (select carrier, count(*) c from flights where month = 2 and day = 29 group by 1) x on a.carrier = x.carrier order by 1
+select * from (select 'a' k, count(*) n from flights union all select 'b', count(*) from planes union select 'c', count(*) from weather) order by 1
+select case when dep_delay > 0 then 'late' when dep_delay is null then 'none' else 'ok' end s, count(*) from flights group by 1 order by 1
+select date_trunc('month', time_hour) m, count(*) from flights group by 1 order by 1
+select substr(dest,1,1) c, count(*) from flights where dest like '%A' group by 1 order by 1
+select carrier, flight, dep_delay from flights order by dep_delay desc nulls last, carrier, flight limit 20 offset 5
+select count(*) from flights where tailnum is null or arr_delay is null
+select avg(dep_delay), sum(air_time * distance) from flights where month in (1,2,3) and origin <> 'JFK'
+select a.carrier, count(*) from airlines a right join flights f on a.carrier = f.carrier and a.name like '%A%' group by 1 order by 1
+select count(*) from flights f left anti join planes p on f.tailnum = p.tailnum
+select count(*) from flights f left semi join planes p on f.tailnum = p.tailnum
+select count(*) from planes p left anti join flights f on f.tailnum = p.tailnum
+select count(*) from planes p left semi join flights f on f.tailnum = p.tailnum
+select count(*) from planes p full join flights f on p.tailnum=f.tailnum and p.seats > f.distance
+select count(*) from planes p left join flights f on p.tailnum=f.tailnum and p.seats > f.distance
+select count(*), count(a.carrier), count(f.flight) from flights f full join airlines a on f.flight between length(a.name)*300 and length(a.name)*300+1
+select p.type, count(*) from planes p where p.seats > all (select 100 from airlines) group by 1 order by 1
+select p.manufacturer from planes p where p.seats > any (select distance from flights where distance < 120) group by 1 order by 1 limit 5
+select unnest([1,2,3]) u, carrier from airlines order by 2,1
+select origin, dest, count(*) n from flights group by 1,2 order by 3 desc, 1, 2 limit 5
+select x.n, count(*) from (select tailnum, count(*) n from flights group by 1) x group by 1 order by 2 desc, 1 limit 10
+select a.faa from airports a where a.lat > (select max(lat) from airports b where b.faa in (select dest from flights)) order by 1
+select nth_value(carrier, 2) over (order by carrier) from airlines limit 3
