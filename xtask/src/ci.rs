@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
         command: &["cargo", "deny", "--all-features", "check", "licenses", "bans", "sources"],
         env: &[],
     },
+    Step { name: "contracts", needs: Some(&["npm", "--version"]), command: &["contracts/check"], env: &[] },
     Step {
         name: "clippy",
         needs: None,
