@@ -107,8 +107,9 @@ impl Job {
         record.late = notes.late.into_iter().filter(|n| !record.liars.contains(n)).collect();
         record.receipts = notes.receipts.len() as u64;
         record.warnings = notes.warnings;
-        let bound = |votes| quorum::error_bound(votes, self.settler.context().config.assumed_liars);
-        record.error_bound = notes.least_votes.map(bound);
+        let liars = self.settler.context().config.assumed_liars;
+        let bounds = notes.votes.iter().map(|(votes, dissent)| quorum::error_bound(*votes, *dissent, liars));
+        record.error_bound = bounds.max_by(f64::total_cmp);
         record
     }
 

@@ -23,8 +23,8 @@ pub(crate) struct State {
     pub(crate) liars: BTreeSet<NodeId>,
     pub(crate) late: BTreeSet<NodeId>,
     pub(crate) warnings: Vec<String>,
-    /// Fewest agreeing votes that any task was accepted on.
-    pub(crate) least_votes: Option<usize>,
+    /// Votes for and against the tasks that were accepted: each combination once.
+    pub(crate) votes: BTreeSet<(usize, usize)>,
 }
 
 impl Notes {
@@ -81,7 +81,7 @@ fn add(state: &mut State, settled: &Settled) {
     state.receipts.extend(settled.receipts.iter().cloned());
     state.liars.extend(&settled.liars);
     state.late.extend(&settled.late);
-    state.least_votes = Some(state.least_votes.map_or(settled.votes, |least| least.min(settled.votes)));
+    state.votes.insert((settled.votes, settled.dissent));
 }
 
 fn row(state: &mut State, stage: u32) -> &mut StageRow {

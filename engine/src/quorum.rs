@@ -121,16 +121,18 @@ impl Quorum {
 }
 
 /// Agreeing votes needed so that the probability of a wrong accepted task is at most `max_error`, where each voter
-/// lies with probability `liars`: Sarmenta's result credibility for equal voters, `f^k / (f^k + (1-f)^k)`
-/// (L. Sarmenta, "Sabotage-tolerance mechanisms for volunteer computing systems", 2002).
+/// lies with probability `liars`, if nobody disagrees.
 pub(crate) fn votes_for(max_error: f64, liars: f64) -> usize {
-    (1..=64).find(|k| error_bound(*k, liars) <= max_error).unwrap_or(64)
+    (1..=64).find(|k| error_bound(*k, 0, liars) <= max_error).unwrap_or(64)
 }
 
-/// The bound that `votes` agreeing voters achieve.
-pub(crate) fn error_bound(votes: usize, liars: f64) -> f64 {
-    let (bad, good) = (liars.powi(votes as i32), (1.0 - liars).powi(votes as i32));
-    bad / (bad + good)
+/// Probability that what `votes` voters agree on is wrong, where `dissent` others agree on something else: Sarmenta's
+/// result credibility, `1 - P(votes) / (1 + P(votes) + P(dissent))` with `P(n) = ((1-f)/f)^n` and `P(0)` left out
+/// (L. Sarmenta, "Sabotage-tolerance mechanisms for volunteer computing systems", 2002). Without dissent that is
+/// `f^k / (f^k + (1-f)^k)`.
+pub(crate) fn error_bound(votes: usize, dissent: usize, liars: f64) -> f64 {
+    let odds = |n: usize| if n == 0 { 0.0 } else { ((1.0 - liars) / liars).powi(n as i32) };
+    (1.0 + odds(dissent)) / (1.0 + odds(votes) + odds(dissent))
 }
 
 #[cfg(test)]
@@ -209,8 +211,9 @@ mod tests {
 
     #[test]
     fn bounds_are_those_of_the_design() {
-        assert!((error_bound(2, 0.1) - 0.012).abs() < 1e-3);
-        assert!((error_bound(5, 0.1) - 1.7e-5).abs() < 1e-6);
+        assert!((error_bound(2, 0, 0.1) - 0.012).abs() < 1e-3);
+        assert!((error_bound(5, 0, 0.1) - 1.7e-5).abs() < 1e-6);
+        assert!((error_bound(2, 1, 0.1) - 0.11).abs() < 1e-3, "who disagrees lowers what the others are worth");
         assert_eq!(votes_for(1e-4, 0.1), 5);
         assert_eq!(votes_for(0.02, 0.1), 2);
     }

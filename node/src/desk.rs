@@ -15,7 +15,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(40);
 /// How long one that was turned away is waited for.
 const TURN: Duration = Duration::from_millis(400);
 /// Orders that end later are refused: their nonces would have to be remembered that long.
-const LONGEST_DEADLINE: u64 = 24 * 3600;
+const LONGEST_DEADLINE: u64 = 3600;
 /// Orders of one coordinator that are remembered at once.
 const MAX_ORDERS: usize = 1 << 16;
 /// Coordinators that are remembered at once.

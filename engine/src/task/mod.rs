@@ -80,6 +80,8 @@ pub(crate) struct Settled {
     pub(crate) receipts: Vec<ReceiptRecord>,
     pub(crate) liars: Vec<NodeId>,
     pub(crate) late: Vec<NodeId>,
-    /// Agreeing votes that were needed.
+    /// Votes that agreed.
     pub(crate) votes: usize,
+    /// Votes that did not.
+    pub(crate) dissent: usize,
 }

@@ -34,6 +34,8 @@ const SECOND_CHANCES: usize = 3;
 const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(500);
 /// How often a lost task is run again: nodes that vote right and do not serve must not keep a job going for ever.
 const MAX_REBUILDS: usize = 4;
+/// How often the time until further replicas are started doubles.
+const MOST_DOUBLINGS: u32 = 5;
 /// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
@@ -265,6 +267,8 @@ struct Round {
     chances: usize,
     started: Instant,
     deadline: Instant,
+    /// How often patience ran out.
+    expiries: u32,
     running: FuturesUnordered<BoxFuture<'static, Report>>,
 }
 
@@ -285,6 +289,7 @@ impl Round {
             chances: SECOND_CHANCES,
             started: now,
             deadline,
+            expiries: 0,
             running: FuturesUnordered::new(),
         }
     }
@@ -339,7 +344,7 @@ impl Round {
         self.tried.insert(node);
         self.quorum.started(node);
         if self.votes.is_empty() {
-            self.deadline = Instant::now() + self.settler.0.context.config.slow_after;
+            self.deadline = Instant::now() + self.slow_after();
         }
         let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
         self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
@@ -412,7 +417,13 @@ impl Round {
         self.quorum.out_of_patience();
         // Nodes may have joined since.
         self.quorum.exhausted(false);
-        self.deadline = Instant::now() + self.settler.0.context.config.slow_after;
+        // Longer each time: a task that takes long is no reason to run it everywhere, where colluders would meet.
+        self.expiries = (self.expiries + 1).min(MOST_DOUBLINGS);
+        self.deadline = Instant::now() + self.slow_after();
+    }
+
+    fn slow_after(&self) -> Duration {
+        self.settler.0.context.config.slow_after * (1 << self.expiries)
     }
 
     async fn second_chance(&mut self) {
@@ -445,7 +456,9 @@ impl Round {
             }
         }
         let votes = holders.len();
-        Ok(Verdict::Settled(Box::new(Settled { task: self.task, outputs, holders, receipts, liars, late, votes })))
+        let dissent = liars.len();
+        let task = self.task;
+        Ok(Verdict::Settled(Box::new(Settled { task, outputs, holders, receipts, liars, late, votes, dissent })))
     }
 
     /// Who voted otherwise. Running out of memory is no lie: pools are fixed, yet a runner may die of other causes. Nor is
