@@ -1,6 +1,6 @@
 //! What the coordinator remembers of a job and shows to people: values only, as JSON (docs/CLI.md lists the fields).
 
-use conun_types::{Address, Cid, Error, JobId, NodeId, SignedReceipt, StageRecord, WorkUnits};
+use conun_types::{Address, Amount, Cid, Error, JobId, NodeId, SignedReceipt, StageRecord, WorkUnits};
 use serde::{Deserialize, Serialize};
 
 /// How answers are verified.
@@ -154,6 +154,7 @@ pub fn stage_records(job: JobId, receipts: &[ReceiptRecord]) -> Vec<StageRecord>
             rows: 0,
             bytes: 0,
             units: WorkUnits(0),
+            amount: Amount::ZERO,
         });
         sum.tasks += 1;
         sum.rows = sum.rows.saturating_add(receipt.rows);

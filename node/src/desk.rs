@@ -166,7 +166,7 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use conun_types::{Capability, Cid, JobId, Lease, LeaseId, NodeKey, OsRng, SignedOrder};
+    use conun_types::{AccountId, Amount, Capability, Cid, JobId, Lease, LeaseId, NodeKey, OsRng, SignedOrder};
 
     use super::*;
 
@@ -195,8 +195,15 @@ mod tests {
 
         fn offer_with(&self, by: &NodeKey, nonce: u64, deadline: u64) -> TaskOffer {
             let task_cid = Cid::raw(b"task");
-            let order =
-                TaskOrder { job: JobId([0; 16]), task_cid, provider: self.node.id(), nonce, price: 0, deadline };
+            let order = TaskOrder {
+                job: JobId([0; 16]),
+                task_cid,
+                provider: self.node.id(),
+                nonce,
+                account: AccountId::default(),
+                price: Amount::ZERO,
+                deadline,
+            };
             TaskOffer {
                 order: SignedOrder::sign(order, &Domain::default(), by).unwrap(),
                 envelope_len: 10,

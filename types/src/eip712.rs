@@ -42,6 +42,11 @@ impl Words {
         Self(keccak256(encode_type.as_bytes()).to_vec())
     }
 
+    /// Words without a type hash: what `abi.encode` makes.
+    pub(crate) fn empty() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn bytes32(&mut self, word: &[u8; 32]) {
         self.0.extend_from_slice(word);
     }

@@ -1,4 +1,4 @@
-//! Values every part of Conun agrees on: content ids, identities, orders, receipts, tasks, errors, and the ports
+//! Values every part of Conun agrees on: content ids, identities, orders, receipts, tasks, money, errors, and the ports
 //! through which crates meet.
 //!
 //! What it knows: how these values are encoded, hashed (BLAKE3, EIP-712) and signed (secp256k1).
@@ -6,13 +6,17 @@
 //! small implementations in [`ambient`], so that decision code can be handed a clock and a source of randomness.
 
 pub mod ambient;
+pub mod amount;
 pub mod cid;
 pub mod codec;
 pub mod eip712;
 pub mod error;
 pub mod identity;
 pub mod lease;
+pub mod ledger;
+pub mod merkle_sum;
 pub mod order;
+pub mod payment;
 pub mod port;
 pub mod profile;
 pub mod task;
@@ -20,11 +24,13 @@ pub mod units;
 pub mod wire;
 
 pub use crate::ambient::{Clock, OsRng, Rng, SystemClock};
+pub use crate::amount::Amount;
 pub use crate::cid::{Cid, Codec};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::identity::{Address, NodeId, NodeKey, Signature};
 pub use crate::lease::{Lease, LeaseId, LeaseKind};
 pub use crate::order::{JobId, SignedOrder, SignedReceipt, StageRecord, TaskOrder, TaskReceipt};
+pub use crate::payment::{AccountId, SignedVoucher, Voucher};
 pub use crate::task::{
     Answer, Complaint, Failure, InputBlock, InputShard, MemoryClass, Outcome, OutputBlock, OutputSpec, TaskEnvelope,
     TaskOffer, Vote,

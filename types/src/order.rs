@@ -6,10 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     ambient::{Clock, Rng},
+    amount::Amount,
     cid::Cid,
     eip712::{Domain, Words},
     error::{Error, Result},
     identity::{Address, NodeId, NodeKey, Signature},
+    payment::AccountId,
     units::WorkUnits,
 };
 
@@ -26,6 +28,14 @@ impl JobId {
         rng.fill(&mut bytes[6..]);
         bytes[..6].copy_from_slice(&(clock.now().as_millis() as u64).to_be_bytes()[2..]);
         Self(bytes)
+    }
+
+    /// The id in a word, as Solidity's `bytes32(bytes16)` aligns it.
+    #[must_use]
+    pub fn word(&self) -> [u8; 32] {
+        let mut word = [0u8; 32];
+        word[..16].copy_from_slice(&self.0);
+        word
     }
 }
 
@@ -69,6 +79,8 @@ impl<'de> Deserialize<'de> for JobId {
 /// A requester's order of one task from one provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskOrder {
+    /// The account that pays; zero without a chain.
+    pub account: AccountId,
     /// The job.
     pub job: JobId,
     /// Hash of the exact task envelope.
@@ -77,8 +89,8 @@ pub struct TaskOrder {
     pub provider: NodeId,
     /// Unique per requester: a receipt for it cannot be replayed.
     pub nonce: u64,
-    /// Most that will be paid, in the token's smallest unit; 0 without a chain.
-    pub price: u64,
+    /// What a work unit is paid; nothing without a chain.
+    pub price: Amount,
     /// Unix seconds after which the requester owes nothing.
     pub deadline: u64,
 }
@@ -90,23 +102,18 @@ impl TaskOrder {
     /// [`crate::ErrorKind::Data`] where the provider's key is no point of the curve.
     pub fn struct_hash(&self) -> Result<[u8; 32]> {
         let mut words = Words::of(
-            "TaskOrder(bytes32 job,bytes32 taskCid,address provider,uint64 nonce,uint128 price,uint64 deadline)",
+            "TaskOrder(bytes32 account,bytes32 job,bytes32 taskCid,address provider,uint64 nonce,uint128 price,\
+             uint64 deadline)",
         );
-        words.bytes32(&left_aligned(&self.job.0));
+        words.bytes32(&self.account.0);
+        words.bytes32(&self.job.word());
         words.bytes32(self.task_cid.digest());
         words.address(&self.provider.address()?);
         words.uint(u128::from(self.nonce));
-        words.uint(u128::from(self.price));
+        words.uint(self.price.0);
         words.uint(u128::from(self.deadline));
         Ok(words.hash())
     }
-}
-
-/// A `bytes16` in a word, as Solidity's `bytes32(bytes16)` aligns it.
-fn left_aligned(bytes: &[u8; 16]) -> [u8; 32] {
-    let mut word = [0u8; 32];
-    word[..16].copy_from_slice(bytes);
-    word
 }
 
 /// An order with its requester's signature.
@@ -233,6 +240,52 @@ pub struct StageRecord {
     pub bytes: u64,
     /// Work units.
     pub units: WorkUnits,
+    /// What they cost.
+    pub amount: Amount,
+}
+
+impl StageRecord {
+    /// Bytes of a packed record.
+    pub const PACKED: usize = 64;
+
+    /// `bytes16 job | uint32 stage | address provider | uint64 units | uint32 tasks | uint96 amount`, as the escrow publishes
+    /// it. Rows and bytes are left out: the receipts have them, and units follow from them.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] where a number does not fit.
+    pub fn pack(&self) -> Result<[u8; Self::PACKED]> {
+        let tasks = u32::try_from(self.tasks).map_err(|_| Error::data("too many tasks in one stage record"))?;
+        if self.amount > Amount::MAX_RECORD {
+            return Err(Error::data(format!("a stage record cannot hold {} tokens", self.amount)));
+        }
+        let mut bytes = [0u8; Self::PACKED];
+        bytes[..16].copy_from_slice(&self.job.0);
+        bytes[16..20].copy_from_slice(&self.stage.to_be_bytes());
+        bytes[20..40].copy_from_slice(&self.provider.0);
+        bytes[40..48].copy_from_slice(&self.units.0.to_be_bytes());
+        bytes[48..52].copy_from_slice(&tasks.to_be_bytes());
+        bytes[52..].copy_from_slice(&self.amount.0.to_be_bytes()[4..]);
+        Ok(bytes)
+    }
+
+    /// The record that was packed into these bytes, with neither rows nor bytes.
+    #[must_use]
+    pub fn unpack(packed: &[u8; Self::PACKED]) -> Self {
+        let number = |from: usize, to: usize| packed[from..to].iter().fold(0u128, |n, b| n << 8 | u128::from(*b));
+        let mut record = Self {
+            job: JobId([0; 16]),
+            stage: number(16, 20) as u32,
+            provider: Address([0; 20]),
+            tasks: number(48, 52) as u64,
+            rows: 0,
+            bytes: 0,
+            units: WorkUnits(number(40, 48) as u64),
+            amount: Amount(number(52, 64)),
+        };
+        record.job.0.copy_from_slice(&packed[..16]);
+        record.provider.0.copy_from_slice(&packed[20..40]);
+        record
+    }
 }
 
 #[cfg(test)]
@@ -241,7 +294,15 @@ mod tests {
     use crate::ambient::{OsRng, SystemClock};
 
     fn order(provider: NodeId) -> TaskOrder {
-        TaskOrder { job: JobId([7; 16]), task_cid: Cid::raw(b"task"), provider, nonce: 1, price: 2, deadline: 3 }
+        TaskOrder {
+            account: AccountId::default(),
+            job: JobId([7; 16]),
+            task_cid: Cid::raw(b"task"),
+            provider,
+            nonce: 1,
+            price: Amount(2),
+            deadline: 3,
+        }
     }
 
     fn receipt(order: &TaskOrder) -> Result<TaskReceipt> {
@@ -278,6 +339,24 @@ mod tests {
         let key = NodeKey::generate(&OsRng);
         let signed = SignedOrder::sign(order(key.id()), &Domain::default(), &key)?;
         assert_eq!(signed.requester(&Domain::default())?, key.id());
+        Ok(())
+    }
+
+    #[test]
+    fn records_have_64_bytes() -> Result<()> {
+        let record = StageRecord {
+            job: JobId([1; 16]),
+            stage: 2,
+            provider: Address([3; 20]),
+            tasks: 4,
+            rows: 0,
+            bytes: 0,
+            units: WorkUnits(u64::MAX),
+            amount: Amount::MAX_RECORD,
+        };
+        assert_eq!(StageRecord::unpack(&record.pack()?), record);
+        assert!(StageRecord { tasks: 1 << 32, ..record.clone() }.pack().is_err());
+        assert!(StageRecord { amount: Amount(1 << 96), ..record }.pack().is_err());
         Ok(())
     }
 

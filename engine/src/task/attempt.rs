@@ -3,8 +3,8 @@
 use std::{collections::HashSet, time::Duration};
 
 use conun_types::{
-    Capability, Cid, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Outcome, OutputBlock,
-    PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
+    AccountId, Amount, Capability, Cid, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Outcome,
+    OutputBlock, PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
     eip712::Domain,
     port::CallError,
     task::{output_volume, outputs_root},
@@ -89,7 +89,8 @@ fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: 
         provider,
         // 63 random bits: unique for a requester without a counter that a crash could turn back.
         nonce: u64::from_le_bytes(nonce) >> 1,
-        price: 0,
+        account: AccountId::default(),
+        price: Amount::ZERO,
         deadline: context.clock.unix_seconds() + timeout.as_secs(),
     };
     Ok(TaskOffer {

@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conun_network::{ClientOnly, Host, HostConfig, Timing};
 use conun_types::{
-    Address, Answer, Capability, Cid, Error, JobId, Lease, LeaseId, LeaseKind, MemoryClass, NodeId, NodeKey, OsRng,
-    Outcome, OutputBlock, SignedOrder, SignedReceipt, TaskOffer, TaskOrder, TaskReceipt, Vote, WorkUnits,
+    AccountId, Address, Amount, Answer, Capability, Cid, Error, JobId, Lease, LeaseId, LeaseKind, MemoryClass, NodeId,
+    NodeKey, OsRng, Outcome, OutputBlock, SignedOrder, SignedReceipt, TaskOffer, TaskOrder, TaskReceipt, Vote,
+    WorkUnits,
     eip712::Domain,
     port::{CallError, Network, OfferReply, Volunteer},
     wire::{BlockError, ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
@@ -153,7 +154,8 @@ pub fn offer(envelope: &[u8], timeout: Duration) -> TaskOffer {
         task_cid: Cid::raw(envelope),
         provider: key.id(),
         nonce: 1,
-        price: 0,
+        account: AccountId::default(),
+        price: Amount::ZERO,
         deadline: u64::MAX,
     };
     TaskOffer {

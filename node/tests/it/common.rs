@@ -14,9 +14,9 @@ use bytes::Bytes;
 use conun_executor::{BlockReaderExec, encode_plan, object_store::shards_url};
 use conun_node::{LiarMode, NodeConfig, NodeService};
 use conun_types::{
-    Answer, Capability, Cid, Clock, Holder, InputBlock, InputShard, JobId, Lease, LeaseId, LeaseKind, MemoryClass,
-    NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock, TaskEnvelope, TaskOffer, TaskOrder,
-    Volume, codec,
+    AccountId, Amount, Answer, Capability, Cid, Clock, Holder, InputBlock, InputShard, JobId, Lease, LeaseId,
+    LeaseKind, MemoryClass, NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock,
+    TaskEnvelope, TaskOffer, TaskOrder, Volume, codec,
     eip712::Domain,
     port::{CallError, Network, OfferReply, Volunteer},
     profile,
@@ -173,7 +173,8 @@ impl World {
             task_cid: Cid::raw(&task.bytes),
             provider: node.key.id(),
             nonce: self.nonce.fetch_add(1, Ordering::Relaxed),
-            price: 0,
+            account: AccountId::default(),
+            price: Amount::ZERO,
             deadline: now + 60,
         };
         TaskOffer {

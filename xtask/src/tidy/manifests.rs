@@ -15,6 +15,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("conun-executor", Some(&["conun-types"])),
     ("conun-node", Some(&["conun-types", "conun-storage", "conun-executor"])),
     ("conun-engine", Some(&["conun-types", "conun-storage", "conun-planner", "conun-executor"])),
+    ("conun-chain", Some(&["conun-types"])),
     ("conun-api", Some(&["conun-types", "conun-storage", "conun-engine"])),
     ("conun-cli", None),
     ("conun-sql-examples", Some(&[])),
@@ -25,8 +26,13 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
 
 /// Foreign crates (by prefix) that only one folder may name, in any kind of dependency; beside it
 /// [`FEATURES`] names them all.
-const ONLY_IN: &[(&str, &str)] =
-    &[("libp2p", "network/"), ("alloy", "contracts/chain/"), ("ballista", "engine/"), ("tonic", "api/")];
+const ONLY_IN: &[(&str, &str)] = &[
+    ("libp2p", "network/"),
+    ("alloy", "contracts/chain/"),
+    ("ballista", "engine/"),
+    ("tonic", "api/"),
+    ("revm", "contracts/chain/"),
+];
 
 /// Foreign crates that a workspace crate must do without.
 const BANNED: &[(&str, &str)] = &[
