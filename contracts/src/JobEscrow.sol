@@ -23,6 +23,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
     /// @param refundAt When the rest may be taken, in Unix seconds; 0 while nobody asked.
     /// @param batches Settlements so far.
     /// @param spender A key that may sign for the client (its coordinator's), or zero.
+    /// @param formerUntil Until when the spender before this one may sign too, in Unix seconds.
     /// @param deposit All that was deposited, less what was refunded.
     /// @param earned All that providers have earned.
     /// @param spenderCap Most that `earned` may reach by the spender's signature.
@@ -31,9 +32,18 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         uint64 refundAt;
         uint32 batches;
         address spender;
+        uint64 formerUntil;
         uint128 deposit;
         uint128 earned;
         uint128 spenderCap;
+    }
+
+    /// @notice A spender that was replaced, or its cap lowered.
+    /// @param spender The key.
+    /// @param cap Its cap until then.
+    struct Former {
+        address spender;
+        uint128 cap;
     }
 
     /// @notice What a provider has of a job; it fills one word.
@@ -64,8 +74,9 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         uint32 stages;
     }
 
-    /// @notice Seconds in which vouchers can still be shown after a client has asked for its rest.
-    uint64 public constant REFUND_WINDOW = 7 days;
+    /// @notice Seconds in which vouchers can still be shown and disputes run after a client has asked for its rest, and for
+    /// which a spender's signatures outlive its replacement. Stake unbonds for longer ({ProviderRegistry-UNBONDING}).
+    uint64 public constant CHALLENGE_WINDOW = 7 days;
     /// @notice Bytes of a packed stage record in a {Settled} event.
     uint256 public constant RECORD_BYTES = 64;
     /// @notice EIP-712 type of a settlement: the hashes cover the exact bytes of earnings and records.
@@ -81,6 +92,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
     ProviderRegistry public immutable registry;
 
     mapping(bytes32 job => Job) private _jobs;
+    mapping(bytes32 job => Former) private _formers;
     mapping(bytes32 job => mapping(address provider => Account)) private _accounts;
 
     /// @notice A job was opened.
@@ -119,15 +131,18 @@ contract JobEscrow is EIP712, Ownable, Pausable {
     /// @notice The records' length does not fit their number.
     error BadRecords(uint256 length, uint32 stages);
     /// @notice Not before this time; 0: it has not been asked for.
-    error TooEarly(uint64 refundAt);
+    error TooEarly(uint64 time);
     /// @notice The job's rest is being taken out.
     error Closing(bytes32 job);
+    /// @notice The registry has another token, or expects its escrow at another address.
+    error Miswired();
 
-    /// @param token_ The token of all deposits.
+    /// @param token_ The token of all deposits; it moves exactly what it is told to.
     /// @param registry_ Where payout addresses are looked up.
     /// @param owner_ Who may pause new jobs, and nothing else.
     constructor(IERC20 token_, ProviderRegistry registry_, address owner_) EIP712("Conun", "1") Ownable(owner_) {
         if (address(token_) == address(0) || address(registry_) == address(0)) revert Zero();
+        if (address(registry_.token()) != address(token_) || registry_.escrow() != address(this)) revert Miswired();
         token = token_;
         registry = registry_;
     }
@@ -141,8 +156,8 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         _open(job, deposit, spender, cap);
     }
 
-    /// @notice As {open}, with the approval signed (ERC-2612). A permit that somebody has used before us does no harm: the
-    /// allowance is what counts.
+    /// @notice As {open}, with the approval signed (ERC-2612). A permit that somebody has used before us, or a token without
+    /// permits, does no harm: the allowance is what counts.
     function openWithPermit(
         bytes32 job,
         uint128 deposit,
@@ -179,10 +194,20 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         token.safeTransferFrom(msg.sender, address(this), amount);
     }
 
-    /// @notice Names another spender, or none; what the old one has signed for stays earned once it is shown.
+    /// @notice Names another spender, or none, or another cap. What the old one has signed for can be shown for
+    /// {CHALLENGE_WINDOW} yet, up to the old cap, so that a client cannot void vouchers that providers work for. For so long
+    /// nothing else can be taken away.
     function setSpender(bytes32 job, address spender, uint128 cap) external {
-        _ours(job);
+        Job storage account = _ours(job);
+        bool lessens = spender != account.spender || cap < account.spenderCap;
+        if (lessens && account.spender != address(0)) _retire(job, account);
         _setSpender(job, spender, cap);
+    }
+
+    function _retire(bytes32 job, Job storage account) private {
+        if (block.timestamp < account.formerUntil) revert TooEarly(account.formerUntil);
+        account.formerUntil = uint64(block.timestamp) + CHALLENGE_WINDOW;
+        _formers[job] = Former(account.spender, account.spenderCap);
     }
 
     function _setSpender(bytes32 job, address spender, uint128 cap) private {
@@ -191,7 +216,8 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         emit SpenderSet(job, spender, cap);
     }
 
-    /// @notice Settles a batch. Anybody may show it; the client or its spender must have signed it.
+    /// @notice Settles a batch. Anybody may show it; the client or its spender must have signed it. An earning of which more
+    /// was signed for already, by a voucher, adds nothing: else whoever shows a voucher first would void the batch.
     /// @param earnings Who has earned how much of the job, in all.
     /// @param records The stage records, {RECORD_BYTES} each, or nothing.
     function settle(Batch calldata batch, Earning[] calldata earnings, bytes calldata records, bytes calldata signature)
@@ -203,7 +229,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         }
         if (batch.batch != account.batches) revert WrongBatch(batch.batch, account.batches);
         bytes32 digest = _settlementDigest(batch, earnings, records);
-        uint256 limit = _limit(account, digest, signature);
+        uint256 limit = _limit(batch.job, account, digest, signature);
         account.batches += 1;
         uint256 paid = _credit(batch.job, earnings);
         _charge(account, paid, limit);
@@ -233,7 +259,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
             Earning calldata earning = earnings[i];
             Account storage account = accounts[earning.provider];
             uint128 earned = account.earned;
-            if (earning.cumulative < earned) revert Stale(earning.provider, earning.cumulative, earned);
+            if (earning.cumulative <= earned) continue;
             account.earned = earning.cumulative;
             paid += earning.cumulative - earned;
         }
@@ -244,7 +270,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
     function redeem(bytes32 job, address provider, uint128 cumulative, bytes calldata signature) external {
         Job storage account = _jobs[job];
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(VOUCHER_TYPEHASH, job, provider, cumulative)));
-        uint256 limit = _limit(account, digest, signature);
+        uint256 limit = _limit(job, account, digest, signature);
         uint128 earned = _accounts[job][provider].earned;
         if (cumulative <= earned) revert Stale(provider, cumulative, earned);
         if (!registry.mayEarn(provider)) revert NodeRevoked(provider);
@@ -254,15 +280,26 @@ contract JobEscrow is EIP712, Ownable, Pausable {
     }
 
     /// @dev What the job may have cost in all by the word of who signed.
-    function _limit(Job storage account, bytes32 digest, bytes calldata signature) private view returns (uint256) {
+    function _limit(bytes32 job, Job storage account, bytes32 digest, bytes calldata signature)
+        private
+        view
+        returns (uint256)
+    {
         (address signer, ECDSA.RecoverError failed,) = ECDSA.tryRecover(digest, signature);
-        if (failed == ECDSA.RecoverError.NoError) {
-            if (signer == account.client) return account.deposit;
-            if (signer == account.spender) {
-                return account.spenderCap < account.deposit ? account.spenderCap : account.deposit;
-            }
+        if (failed != ECDSA.RecoverError.NoError) revert BadSignature(address(0));
+        if (signer == account.client) return account.deposit;
+        uint256 cap = _capOf(job, account, signer);
+        if (cap == 0) revert BadSignature(signer);
+        return cap < account.deposit ? cap : account.deposit;
+    }
+
+    /// @dev What a spender, or one lately replaced, may sign for; 0 for everybody else.
+    function _capOf(bytes32 job, Job storage account, address signer) private view returns (uint256 cap) {
+        if (signer == account.spender) cap = account.spenderCap;
+        if (block.timestamp < account.formerUntil) {
+            Former storage former = _formers[job];
+            if (signer == former.spender && former.cap > cap) cap = former.cap;
         }
-        revert BadSignature(signer);
     }
 
     function _charge(Job storage account, uint256 paid, uint256 limit) private {
@@ -279,16 +316,16 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         uint256 amount = account.earned - account.drawn;
         if (amount == 0) revert Zero();
         account.drawn = account.earned;
-        address to = registry.payoutOf(provider);
+        address to = registry.notePaid(provider, amount);
         emit Drawn(job, provider, to, amount);
         token.safeTransfer(to, amount);
     }
 
-    /// @notice The client asks for what nobody has earned. It can be had after {REFUND_WINDOW}.
+    /// @notice The client asks for what nobody has earned. It can be had after {CHALLENGE_WINDOW}.
     function askRefund(bytes32 job) external {
         Job storage account = _ours(job);
         if (account.refundAt != 0) revert Closing(job);
-        account.refundAt = uint64(block.timestamp) + REFUND_WINDOW;
+        account.refundAt = uint64(block.timestamp) + CHALLENGE_WINDOW;
         emit RefundAsked(job, account.refundAt);
     }
 
@@ -324,12 +361,17 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         return _jobs[job];
     }
 
+    /// @notice The spender that was replaced last; it may sign until the job's `formerUntil`.
+    function formerOf(bytes32 job) external view returns (Former memory) {
+        return _formers[job];
+    }
+
     /// @notice What a provider has of a job.
     function accountOf(bytes32 job, address provider) external view returns (Account memory) {
         return _accounts[job][provider];
     }
 
-    /// @notice The domain in which settlements, vouchers, orders and receipts are signed.
+    /// @notice The domain in which settlements, vouchers, orders, receipts and claims are signed.
     function domainSeparator() external view returns (bytes32) {
         return _domainSeparatorV4();
     }

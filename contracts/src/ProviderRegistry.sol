@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
@@ -13,18 +14,20 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 contract ProviderRegistry is EIP712 {
     using SafeERC20 for ERC20Burnable;
 
-    /// @notice What is known of an operator; it fills two words.
-    /// @param stake Tokens that can be slashed and are not on their way out.
-    /// @param unbonding Tokens on their way out: still slashable.
+    /// @notice What is known of an operator; it fills three words.
+    /// @param stake Tokens that can be slashed and are not on their way out: all that vouches for an operator.
+    /// @param unbonding Tokens on their way out: slashable while they are here, and they may leave once their time is up.
     /// @param payout Where its nodes' earnings go.
     /// @param releaseAt When `unbonding` may be withdrawn, in Unix seconds.
     /// @param convictions How often it was slashed.
+    /// @param paid All that its nodes were paid. Who pays themselves raises it for nothing but gas: weigh it by who paid.
     struct Operator {
         uint128 stake;
         uint128 unbonding;
         address payout;
         uint64 releaseAt;
         uint32 convictions;
+        uint256 paid;
     }
 
     /// @notice A node key.
@@ -45,6 +48,8 @@ contract ProviderRegistry is EIP712 {
 
     /// @notice The token of all stakes.
     ERC20Burnable public immutable token;
+    /// @notice The only contract that may note what was paid.
+    address public immutable escrow;
     /// @notice The only contract that may slash.
     address public immutable disputes;
 
@@ -78,14 +83,22 @@ contract ProviderRegistry is EIP712 {
     error NoConsent(address node);
     /// @notice The caller's nodes do not include this one.
     error NotYourNode(address node);
+    /// @notice The node belongs to no operator whose stake could be taken; once it does, it can be.
+    error NoOperator(address node);
     /// @notice Only the disputes contract may do this.
     error OnlyDisputes();
+    /// @notice Only the escrow may do this.
+    error OnlyEscrow();
 
-    /// @param token_ The token of all stakes.
+    /// @dev Escrow and disputes are deployed later, at addresses that their deployer computes beforehand. They check that they
+    /// are the ones named here.
+    /// @param token_ The token of all stakes; it can be burned, and moves exactly what it is told to.
+    /// @param escrow_ The only contract that may note what was paid.
     /// @param disputes_ The only contract that may slash.
-    constructor(ERC20Burnable token_, address disputes_) EIP712("Conun", "1") {
-        if (address(token_) == address(0) || disputes_ == address(0)) revert Zero();
+    constructor(ERC20Burnable token_, address escrow_, address disputes_) EIP712("Conun", "1") {
+        if (address(token_) == address(0) || escrow_ == address(0) || disputes_ == address(0)) revert Zero();
         token = token_;
+        escrow = escrow_;
         disputes = disputes_;
     }
 
@@ -96,8 +109,19 @@ contract ProviderRegistry is EIP712 {
         emit PayoutSet(msg.sender, payout);
     }
 
-    /// @notice Adds stake from the caller's tokens.
+    /// @notice Adds stake from tokens that the caller has approved.
     function stake(uint128 amount) external {
+        _stake(amount);
+    }
+
+    /// @notice As {stake}, with the approval signed (ERC-2612). A permit that somebody has used before us, or a token without
+    /// permits, does no harm: the allowance is what counts.
+    function stakeWithPermit(uint128 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        try IERC20Permit(address(token)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+        _stake(amount);
+    }
+
+    function _stake(uint128 amount) private {
         if (amount == 0) revert Zero();
         _operators[msg.sender].stake += amount;
         emit Staked(msg.sender, amount);
@@ -150,6 +174,8 @@ contract ProviderRegistry is EIP712 {
     function slash(address node, uint256 amount, address reporter) external returns (uint256 taken) {
         if (msg.sender != disputes) revert OnlyDisputes();
         address owner = _nodes[node].operator;
+        // Refused rather than noted: a conviction that costs nothing must not use up the proof.
+        if (owner == address(0)) revert NoOperator(node);
         Operator storage operator = _operators[owner];
         uint256 fromStake = amount < operator.stake ? amount : operator.stake;
         uint256 rest = amount - fromStake;
@@ -167,6 +193,14 @@ contract ProviderRegistry is EIP712 {
         token.burn(taken - reward);
     }
 
+    /// @notice Notes that `node` is paid, and says where to. A node without an operator is its own.
+    function notePaid(address node, uint256 amount) external returns (address to) {
+        if (msg.sender != escrow) revert OnlyEscrow();
+        address owner = _nodes[node].operator;
+        _operators[owner == address(0) ? node : owner].paid += amount;
+        return payoutOf(node);
+    }
+
     /// @notice What is known of an operator.
     function operatorOf(address operator) external view returns (Operator memory) {
         return _operators[operator];
@@ -179,7 +213,7 @@ contract ProviderRegistry is EIP712 {
 
     /// @notice Where the earnings of `node` go: its operator's payout address, the operator itself where none was named,
     /// the node itself where it has no operator.
-    function payoutOf(address node) external view returns (address) {
+    function payoutOf(address node) public view returns (address) {
         address owner = _nodes[node].operator;
         if (owner == address(0)) return node;
         address payout = _operators[owner].payout;

@@ -48,8 +48,7 @@ abstract contract Base {
     function setUp() public virtual {
         vm.warp(1_000_000);
         token = new ConunToken(address(this), 1_000_000 ether);
-        address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 2);
-        registry = new ProviderRegistry(token, next);
+        registry = new ProviderRegistry(token, later(1), later(2));
         escrow = new JobEscrow(token, registry, admin);
         disputes = new Disputes(escrow, 100 ether);
         token.transfer(client, 100_000 ether);
@@ -62,6 +61,11 @@ abstract contract Base {
         registry.setPayout(payout);
         registry.delegate(node, signed(NODE_KEY, consent(operator)));
         vm.stopPrank();
+    }
+
+    /// Where the contract will be that this one deploys after so many others.
+    function later(uint256 others) internal view returns (address) {
+        return vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + others);
     }
 
     function openJob() internal {

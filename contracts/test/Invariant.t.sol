@@ -151,16 +151,20 @@ contract Actors is Base {
     function equivocate(uint256 who, bytes32 order) external {
         Disputes.TaskReceipt memory a = Disputes.TaskReceipt(order, provider(who), "p", "i", "a", 1, 2, 3);
         Disputes.TaskReceipt memory b = Disputes.TaskReceipt(order, provider(who), "p", "i", "b", 1, 2, 3);
-        bytes memory first = signed(key(who), typed(address(escrow), disputes.receiptHash(a)));
-        bytes memory second = signed(key(who), typed(address(escrow), disputes.receiptHash(b)));
+        Disputes.SignedReceipt memory first = by(who, a);
+        Disputes.SignedReceipt memory second = by(who, b);
         (uint256 held, uint256 supply) = (token.balanceOf(address(registry)), token.totalSupply());
-        try disputes.proveEquivocation(a, first, b, second) {
+        try disputes.proveEquivocation(first, second) {
             slashed += held - token.balanceOf(address(registry));
             burned += supply - token.totalSupply();
-            try disputes.proveEquivocation(b, second, a, first) {
+            try disputes.proveEquivocation(second, first) {
                 breaches++;
             } catch {}
         } catch {}
+    }
+
+    function by(uint256 who, Disputes.TaskReceipt memory what) private view returns (Disputes.SignedReceipt memory) {
+        return Disputes.SignedReceipt(what, signed(key(who), typed(address(escrow), disputes.receiptHash(what))));
     }
 
     function wait_(uint32 time) external {

@@ -11,12 +11,12 @@ contract RegistryTest is Base {
         return Disputes.TaskReceipt("order", node, "profile", "inputs", outputsRoot, 1, 2, 3);
     }
 
-    function sign(Disputes.TaskReceipt memory what, uint256 key) private view returns (bytes memory) {
-        return signed(key, typed(address(escrow), disputes.receiptHash(what)));
+    function by(uint256 key, Disputes.TaskReceipt memory what) private view returns (Disputes.SignedReceipt memory) {
+        return Disputes.SignedReceipt(what, signed(key, typed(address(escrow), disputes.receiptHash(what))));
     }
 
     function prove(bytes32 a, bytes32 b) private {
-        disputes.proveEquivocation(receipt(a), sign(receipt(a), NODE_KEY), receipt(b), sign(receipt(b), NODE_KEY));
+        disputes.proveEquivocation(by(NODE_KEY, receipt(a)), by(NODE_KEY, receipt(b)));
     }
 
     function test_two_receipts_for_one_order_cost_stake_once() public {
@@ -27,7 +27,11 @@ contract RegistryTest is Base {
         equal(token.balanceOf(address(this)) - before, 10 ether, "a tenth for the proof");
         equal(supply - token.totalSupply(), 90 ether, "the rest is burned");
         equal(registry.operatorOf(operator).convictions, 1, "on record");
-        vm.expectRevert(abi.encodeWithSelector(Disputes.Convicted.selector, bytes32("order"), node));
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                Disputes.AlreadyConvicted.selector, bytes32("order"), node, Disputes.Offence.Equivocation
+            )
+        );
         this.proveAgain();
     }
 
@@ -36,24 +40,26 @@ contract RegistryTest is Base {
     }
 
     function test_what_proves_nothing_is_refused() public {
-        Disputes.TaskReceipt memory a = receipt("a");
-        Disputes.TaskReceipt memory b = receipt("b");
-        bytes memory honest = sign(a, NODE_KEY);
+        Disputes.SignedReceipt memory a = by(NODE_KEY, receipt("a"));
         vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, honest, a, honest);
-        bytes memory forged = sign(b, CLIENT_KEY);
+        disputes.proveEquivocation(a, a);
+        Disputes.SignedReceipt memory b = by(CLIENT_KEY, receipt("b"));
         vm.expectRevert(abi.encodeWithSelector(Disputes.BadSignature.selector, client));
-        disputes.proveEquivocation(a, honest, b, forged);
+        disputes.proveEquivocation(a, b);
+        b.signature = "";
         vm.expectRevert(abi.encodeWithSelector(Disputes.BadSignature.selector, address(0)));
-        disputes.proveEquivocation(a, hex"", b, forged);
-        b.orderHash = "other order";
-        bytes memory other = sign(b, NODE_KEY);
+        disputes.proveEquivocation(a, b);
+        vm.expectRevert(abi.encodeWithSelector(Disputes.BadSignature.selector, address(0)));
+        disputes.proveEquivocation(b, a);
+        b.receipt.orderHash = "other order";
+        b = by(NODE_KEY, b.receipt);
         vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, honest, b, other);
-        b = receipt("b");
-        b.provider = client;
+        disputes.proveEquivocation(a, b);
+        b.receipt = receipt("b");
+        b.receipt.provider = client;
+        b = by(CLIENT_KEY, b.receipt);
         vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, honest, b, forged);
+        disputes.proveEquivocation(a, b);
         vm.expectRevert(ProviderRegistry.OnlyDisputes.selector);
         registry.slash(node, 1, address(this));
         equal(registry.operatorOf(operator).stake, 500 ether, "untouched");
@@ -130,8 +136,10 @@ contract RegistryTest is Base {
 
     function test_it_is_not_deployed_without_its_parts() public {
         vm.expectRevert(ProviderRegistry.Zero.selector);
-        new ProviderRegistry(ERC20Burnable(address(0)), address(1));
+        new ProviderRegistry(ERC20Burnable(address(0)), address(1), address(1));
         vm.expectRevert(ProviderRegistry.Zero.selector);
-        new ProviderRegistry(token, address(0));
+        new ProviderRegistry(token, address(0), address(1));
+        vm.expectRevert(ProviderRegistry.Zero.selector);
+        new ProviderRegistry(token, address(1), address(0));
     }
 }
