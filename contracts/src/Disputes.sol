@@ -217,8 +217,8 @@ contract Disputes {
 
     function _checkSigned(bytes32 hash, bytes calldata signature, address node) private view {
         bytes32 digest = MessageHashUtils.toTypedDataHash(escrow.domainSeparator(), hash);
-        (address signer, ECDSA.RecoverError failed,) = ECDSA.tryRecover(digest, signature);
-        if (failed != ECDSA.RecoverError.NoError || signer != node) revert BadSignature(signer);
+        address signer = ECDSA.recover(digest, signature);
+        if (signer != node) revert BadSignature(signer);
     }
 
     function _convict(bytes32 order, address node, Offence kind) private {

@@ -285,8 +285,7 @@ contract JobEscrow is EIP712, Ownable, Pausable {
         view
         returns (uint256)
     {
-        (address signer, ECDSA.RecoverError failed,) = ECDSA.tryRecover(digest, signature);
-        if (failed != ECDSA.RecoverError.NoError) revert BadSignature(address(0));
+        address signer = ECDSA.recover(digest, signature);
         if (signer == account.client) return account.deposit;
         uint256 cap = _capOf(job, account, signer);
         if (cap == 0) revert BadSignature(signer);

@@ -156,8 +156,7 @@ contract ProviderRegistry is EIP712 {
         address owner = _nodes[node].operator;
         if (owner != address(0)) revert NodeTaken(node, owner);
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(CONSENT_TYPEHASH, msg.sender)));
-        (address signer, ECDSA.RecoverError failed,) = ECDSA.tryRecover(digest, signature);
-        if (failed != ECDSA.RecoverError.NoError || signer != node) revert NoConsent(node);
+        if (ECDSA.recover(digest, signature) != node) revert NoConsent(node);
         _nodes[node].operator = msg.sender;
         emit Delegated(msg.sender, node);
     }
