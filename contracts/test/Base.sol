@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ConunToken} from "../src/ConunToken.sol";
 import {Disputes} from "../src/Disputes.sol";
 import {JobEscrow} from "../src/JobEscrow.sol";
+import {MerkleSum} from "../src/MerkleSum.sol";
 import {ProviderRegistry} from "../src/ProviderRegistry.sol";
 
 /// The cheatcodes of forge that the tests use (https://getfoundry.sh/reference/cheatcodes/overview).
@@ -138,6 +139,95 @@ abstract contract Base {
         JobEscrow.Earning[] memory earnings = one(node, cumulative);
         bytes memory signature = signed(key, settlement(batch, earnings, ""));
         escrow.settle(batch, earnings, "", signature);
+    }
+
+    /// A permit of the key's first nonce.
+    function permit(uint256 key, address to, uint256 amount) internal view returns (uint8, bytes32, bytes32) {
+        bytes32 hash = keccak256(
+            abi.encode(
+                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
+                vm.addr(key),
+                to,
+                amount,
+                0,
+                block.timestamp
+            )
+        );
+        return vm.sign(key, keccak256(abi.encodePacked(hex"1901", token.DOMAIN_SEPARATOR(), hash)));
+    }
+
+    function receiptOf(address provider, bytes32 order, uint64 units)
+        internal
+        pure
+        returns (Disputes.TaskReceipt memory)
+    {
+        return Disputes.TaskReceipt(order, provider, "profile", "inputs", "outputs", 1, 2, units);
+    }
+
+    function by(uint256 key, Disputes.TaskReceipt memory receipt)
+        internal
+        view
+        returns (Disputes.SignedReceipt memory)
+    {
+        bytes32 digest = typed(address(escrow), disputes.receiptHash(receipt));
+        return Disputes.SignedReceipt(receipt, signed(key, digest));
+    }
+
+    function by(uint256 key, Disputes.StageClaim memory claim) internal view returns (Disputes.SignedClaim memory) {
+        bytes32 digest = typed(address(escrow), disputes.claimHash(claim));
+        return Disputes.SignedClaim(claim, signed(key, digest));
+    }
+
+    /// A claim for some receipts, as an honest node makes it.
+    function claimOf(address provider, uint32 stage, Disputes.Leaf[] memory leaves)
+        internal
+        view
+        returns (Disputes.StageClaim memory)
+    {
+        (bytes32 root, uint128 total) = disputes.receiptsRoot(leaves);
+        return Disputes.StageClaim(JOB, JOB, stage, provider, uint32(leaves.length), uint64(total), 2 * total, root);
+    }
+
+    function leaf(bytes32 item, uint128 sum) internal pure returns (MerkleSum.Node memory) {
+        return MerkleSum.Node(keccak256(bytes.concat(hex"00", item, bytes16(sum))), sum);
+    }
+
+    function inner(MerkleSum.Node memory a, MerkleSum.Node memory b) internal pure returns (MerkleSum.Node memory) {
+        bytes memory text = bytes.concat(hex"01", a.hash, bytes16(a.sum), b.hash, bytes16(b.sum));
+        return MerkleSum.Node(keccak256(text), a.sum + b.sum);
+    }
+
+    /// Where a leaf stands among others: siblings bottom up, by a walk of the test's own.
+    function proofOf(Disputes.Leaf[] memory leaves, uint32 index) internal pure returns (Disputes.Inclusion memory) {
+        MerkleSum.Node[] memory level = new MerkleSum.Node[](leaves.length);
+        for (uint256 i = 0; i < leaves.length; i++) {
+            level[i] = leaf(leaves[i].orderHash, leaves[i].units);
+        }
+        MerkleSum.Node[] memory path = new MerkleSum.Node[](0);
+        for (uint256 place = index; level.length > 1; place /= 2) {
+            if ((place ^ 1) < level.length) path = push(path, level[place ^ 1]);
+            level = above(level);
+        }
+        return Disputes.Inclusion(index, leaves[index].units, path);
+    }
+
+    function above(MerkleSum.Node[] memory level) private pure returns (MerkleSum.Node[] memory up) {
+        up = new MerkleSum.Node[]((level.length + 1) / 2);
+        for (uint256 i = 0; i < up.length; i++) {
+            up[i] = 2 * i + 1 < level.length ? inner(level[2 * i], level[2 * i + 1]) : level[2 * i];
+        }
+    }
+
+    function push(MerkleSum.Node[] memory path, MerkleSum.Node memory node_)
+        private
+        pure
+        returns (MerkleSum.Node[] memory longer)
+    {
+        longer = new MerkleSum.Node[](path.length + 1);
+        for (uint256 i = 0; i < path.length; i++) {
+            longer[i] = path[i];
+        }
+        longer[path.length] = node_;
     }
 
     function equal(uint256 found, uint256 expected, string memory what) internal pure {

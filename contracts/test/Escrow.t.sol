@@ -5,10 +5,21 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {Base} from "./Base.sol";
 import {ConunToken} from "../src/ConunToken.sol";
+import {Disputes} from "../src/Disputes.sol";
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {JobEscrow} from "../src/JobEscrow.sol";
 import {ProviderRegistry} from "../src/ProviderRegistry.sol";
+
+/// A token that can be burned, and knows no permits.
+contract PlainToken is ERC20Burnable {
+    constructor() ERC20("Plain", "PLAIN") {
+        _mint(msg.sender, 100 ether);
+    }
+}
 
 contract EscrowTest is Base {
     function test_a_job_is_paid_from_its_deposit_and_the_rest_comes_back() public {
@@ -161,7 +172,7 @@ contract EscrowTest is Base {
     }
 
     function test_a_permit_opens_a_job_and_a_used_one_does_no_harm() public {
-        (uint8 v, bytes32 r, bytes32 s) = permit(DEPOSIT);
+        (uint8 v, bytes32 r, bytes32 s) = permit(CLIENT_KEY, address(escrow), DEPOSIT);
         vm.prank(client);
         token.approve(address(escrow), 0);
         vm.prank(client);
@@ -176,21 +187,6 @@ contract EscrowTest is Base {
         } catch {}
         vm.stopPrank();
         equal(escrow.jobOf("third").deposit, 0, "nothing spent");
-    }
-
-    function permit(uint256 amount) private view returns (uint8, bytes32, bytes32) {
-        bytes32 hash = keccak256(
-            abi.encode(
-                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
-                client,
-                address(escrow),
-                amount,
-                0,
-                block.timestamp
-            )
-        );
-        bytes32 digest = keccak256(abi.encodePacked(hex"1901", token.DOMAIN_SEPARATOR(), hash));
-        return vm.sign(CLIENT_KEY, digest);
     }
 
     function test_a_pause_stops_new_jobs_and_nothing_else() public {
@@ -220,11 +216,98 @@ contract EscrowTest is Base {
         escrow.open("other", 1, address(0), 0);
     }
 
-    function test_it_is_not_deployed_without_its_parts() public {
+    function test_it_is_not_deployed_without_its_parts_or_at_another_address() public {
         vm.expectRevert(JobEscrow.Zero.selector);
         new JobEscrow(IERC20(address(0)), registry, admin);
         vm.expectRevert(JobEscrow.Zero.selector);
         new JobEscrow(token, ProviderRegistry(address(0)), admin);
+        vm.expectRevert(JobEscrow.Miswired.selector);
+        new JobEscrow(token, registry, admin);
+        ConunToken other = new ConunToken(address(this), 1);
+        registry = new ProviderRegistry(other, later(1), address(1));
+        vm.expectRevert(JobEscrow.Miswired.selector);
+        new JobEscrow(token, registry, admin);
+        registry = new ProviderRegistry(other, later(1), address(1));
+        escrow = new JobEscrow(other, registry, admin);
+        vm.expectRevert(Disputes.Miswired.selector);
+        new Disputes(escrow, 1);
+    }
+
+    function test_a_voucher_shown_first_does_not_void_a_settlement_for_others() public {
+        openJob();
+        address other = address(0x0782);
+        escrow.redeem(JOB, node, 5 ether, signed(CLIENT_KEY, voucher(node, 5 ether)));
+        JobEscrow.Earning[] memory earnings = new JobEscrow.Earning[](2);
+        (earnings[0], earnings[1]) = (JobEscrow.Earning(node, 3 ether), JobEscrow.Earning(other, 4 ether));
+        JobEscrow.Batch memory batch = batchOf(0, 1);
+        escrow.settle(batch, earnings, "", signed(CLIENT_KEY, settlement(batch, earnings, "")));
+        equal(escrow.accountOf(JOB, node).earned, 5 ether, "the larger amount stays");
+        equal(escrow.accountOf(JOB, other).earned, 4 ether, "others get theirs");
+        equal(escrow.jobOf(JOB).earned, 9 ether, "the sum");
+    }
+
+    function test_a_replaced_spenders_word_outlives_it_for_a_while() public {
+        openJob();
+        address second = vm.addr(0x5EC0);
+        bytes memory signature = signed(SPENDER_KEY, voucher(node, 5 ether));
+        bytes memory late = signed(SPENDER_KEY, voucher(node, 6 ether));
+        vm.startPrank(client);
+        escrow.setSpender(JOB, second, 1 ether);
+        uint64 until = uint64(block.timestamp) + escrow.CHALLENGE_WINDOW();
+        equal(escrow.jobOf(JOB).formerUntil, until, "until");
+        require(escrow.formerOf(JOB).spender == spender && escrow.formerOf(JOB).cap == DEPOSIT / 2, "the former");
+        vm.expectRevert(abi.encodeWithSelector(JobEscrow.TooEarly.selector, until));
+        escrow.setSpender(JOB, address(0), 0);
+        vm.expectRevert(abi.encodeWithSelector(JobEscrow.TooEarly.selector, until));
+        escrow.setSpender(JOB, second, 1 ether - 1);
+        escrow.setSpender(JOB, second, 2 ether);
+        vm.stopPrank();
+        escrow.redeem(JOB, node, 1 ether, signed(0x5EC0, voucher(node, 1 ether)));
+        escrow.redeem(JOB, node, 5 ether, signature);
+        vm.warp(until);
+        vm.expectRevert(abi.encodeWithSelector(JobEscrow.BadSignature.selector, spender));
+        escrow.redeem(JOB, node, 6 ether, late);
+        vm.prank(client);
+        escrow.setSpender(JOB, address(0), 0);
+        equal(escrow.jobOf(JOB).formerUntil, until + escrow.CHALLENGE_WINDOW(), "another replaced");
+    }
+
+    function test_a_lowered_cap_counts_after_a_while_and_no_spender_leaves_none() public {
+        openJob();
+        vm.startPrank(client);
+        escrow.setSpender(JOB, spender, 1 ether);
+        vm.stopPrank();
+        escrow.redeem(JOB, node, 2 ether, signed(SPENDER_KEY, voucher(node, 2 ether)));
+        vm.warp(block.timestamp + escrow.CHALLENGE_WINDOW());
+        bytes memory signature = signed(SPENDER_KEY, voucher(node, 3 ether));
+        vm.expectRevert(abi.encodeWithSelector(JobEscrow.OverBudget.selector, 3 ether, 1 ether));
+        escrow.redeem(JOB, node, 3 ether, signature);
+        vm.startPrank(client);
+        escrow.open("other", 1 ether, address(0), 0);
+        escrow.setSpender("other", spender, 1 ether);
+        equal(escrow.jobOf("other").formerUntil, 0, "nobody was replaced");
+        vm.stopPrank();
+    }
+
+    function test_a_token_without_permits_serves_after_an_approval() public {
+        PlainToken plain = new PlainToken();
+        registry = new ProviderRegistry(plain, later(1), later(2));
+        escrow = new JobEscrow(plain, registry, admin);
+        disputes = new Disputes(escrow, 1 ether);
+        vm.expectRevert(
+            abi.encodeWithSelector(IERC20Errors.ERC20InsufficientAllowance.selector, address(escrow), 0, 5 ether)
+        );
+        escrow.openWithPermit(JOB, 5 ether, spender, 0, block.timestamp, 27, "r", "s");
+        plain.approve(address(escrow), type(uint256).max);
+        plain.approve(address(registry), type(uint256).max);
+        escrow.open(JOB, 5 ether, spender, 5 ether);
+        escrow.openWithPermit("other", 5 ether, spender, 0, block.timestamp, 27, "r", "s");
+        registry.stake(1 ether);
+        registry.stakeWithPermit(2 ether, block.timestamp, 27, "r", "s");
+        equal(registry.operatorOf(address(this)).stake, 3 ether, "staked");
+        escrow.redeem(JOB, node, 2 ether, signed(SPENDER_KEY, voucher(node, 2 ether)));
+        escrow.draw(JOB, node);
+        equal(plain.balanceOf(node), 2 ether, "paid");
     }
 
     function testFuzz_cumulative_amounts_add_up(uint96[4] calldata amounts) public {

@@ -2,74 +2,20 @@
 pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
-import {Disputes} from "../src/Disputes.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {ProviderRegistry} from "../src/ProviderRegistry.sol";
 
 contract RegistryTest is Base {
-    function receipt(bytes32 outputsRoot) private view returns (Disputes.TaskReceipt memory) {
-        return Disputes.TaskReceipt("order", node, "profile", "inputs", outputsRoot, 1, 2, 3);
-    }
-
-    function by(uint256 key, Disputes.TaskReceipt memory what) private view returns (Disputes.SignedReceipt memory) {
-        return Disputes.SignedReceipt(what, signed(key, typed(address(escrow), disputes.receiptHash(what))));
-    }
-
-    function prove(bytes32 a, bytes32 b) private {
-        disputes.proveEquivocation(by(NODE_KEY, receipt(a)), by(NODE_KEY, receipt(b)));
-    }
-
-    function test_two_receipts_for_one_order_cost_stake_once() public {
-        uint256 supply = token.totalSupply();
-        uint256 before = token.balanceOf(address(this));
-        prove("a", "b");
-        equal(registry.operatorOf(operator).stake, 400 ether, "the penalty");
-        equal(token.balanceOf(address(this)) - before, 10 ether, "a tenth for the proof");
-        equal(supply - token.totalSupply(), 90 ether, "the rest is burned");
-        equal(registry.operatorOf(operator).convictions, 1, "on record");
-        vm.expectRevert(
-            abi.encodeWithSelector(
-                Disputes.AlreadyConvicted.selector, bytes32("order"), node, Disputes.Offence.Equivocation
-            )
-        );
-        this.proveAgain();
-    }
-
-    function proveAgain() external {
-        prove("a", "c");
-    }
-
-    function test_what_proves_nothing_is_refused() public {
-        Disputes.SignedReceipt memory a = by(NODE_KEY, receipt("a"));
-        vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, a);
-        Disputes.SignedReceipt memory b = by(CLIENT_KEY, receipt("b"));
-        vm.expectRevert(abi.encodeWithSelector(Disputes.BadSignature.selector, client));
-        disputes.proveEquivocation(a, b);
-        b.signature = "";
-        vm.expectRevert(abi.encodeWithSelector(ECDSA.ECDSAInvalidSignatureLength.selector, 0));
-        disputes.proveEquivocation(a, b);
-        vm.expectRevert(abi.encodeWithSelector(ECDSA.ECDSAInvalidSignatureLength.selector, 0));
-        disputes.proveEquivocation(b, a);
-        b.receipt.orderHash = "other order";
-        b = by(NODE_KEY, b.receipt);
-        vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, b);
-        b.receipt = receipt("b");
-        b.receipt.provider = client;
-        b = by(CLIENT_KEY, b.receipt);
-        vm.expectRevert(Disputes.NoOffence.selector);
-        disputes.proveEquivocation(a, b);
-        vm.expectRevert(ProviderRegistry.OnlyDisputes.selector);
-        registry.slash(node, 1, address(this));
-        equal(registry.operatorOf(operator).stake, 500 ether, "untouched");
+    function prove(bytes32 order) private {
+        disputes.proveEquivocation(by(NODE_KEY, receiptOf(node, order, 1)), by(NODE_KEY, receiptOf(node, order, 2)));
     }
 
     function test_stake_on_its_way_out_is_slashed_too() public {
         vm.prank(operator);
         registry.unstake(450 ether);
-        prove("a", "b");
+        prove("order");
         equal(registry.operatorOf(operator).stake, 0, "stake first");
         equal(registry.operatorOf(operator).unbonding, 400 ether, "then what unbonds");
         vm.warp(block.timestamp + registry.UNBONDING());
@@ -84,7 +30,7 @@ contract RegistryTest is Base {
         vm.warp(block.timestamp + registry.UNBONDING());
         registry.withdraw();
         vm.stopPrank();
-        prove("a", "b");
+        prove("order");
         equal(registry.operatorOf(operator).convictions, 1, "on record all the same");
     }
 
@@ -133,6 +79,43 @@ contract RegistryTest is Base {
         require(!registry.mayEarn(fresh) && registry.nodeOf(fresh).operator == address(this), "revoked, not forgotten");
         vm.expectRevert(ProviderRegistry.Zero.selector);
         registry.setPayout(address(0));
+    }
+
+    function test_a_permit_stakes_and_a_used_one_does_no_harm() public {
+        uint256 key = 0x57A4E2;
+        address fresh = vm.addr(key);
+        token.transfer(fresh, 10 ether);
+        (uint8 v, bytes32 r, bytes32 s) = permit(key, address(registry), 4 ether);
+        vm.startPrank(fresh);
+        registry.stakeWithPermit(4 ether, block.timestamp, v, r, s);
+        vm.expectRevert(
+            abi.encodeWithSelector(IERC20Errors.ERC20InsufficientAllowance.selector, address(registry), 0, 4 ether)
+        );
+        registry.stakeWithPermit(4 ether, block.timestamp, v, r, s);
+        token.approve(address(registry), 4 ether);
+        registry.stakeWithPermit(4 ether, block.timestamp, v, r, s);
+        vm.stopPrank();
+        equal(registry.operatorOf(fresh).stake, 8 ether, "staked");
+    }
+
+    function test_what_nodes_were_paid_is_their_operators_fame_and_only_the_escrow_notes_it() public {
+        openJob();
+        settleOne(CLIENT_KEY, 0, 10 ether);
+        equal(registry.operatorOf(operator).paid, 0, "not yet paid");
+        escrow.draw(JOB, node);
+        settleOne(CLIENT_KEY, 1, 12 ether);
+        escrow.draw(JOB, node);
+        equal(registry.operatorOf(operator).paid, 12 ether, "all that was drawn");
+        address own = address(0x123);
+        escrow.redeem(JOB, own, 3 ether, signed(CLIENT_KEY, voucher(own, 3 ether)));
+        escrow.draw(JOB, own);
+        equal(registry.operatorOf(own).paid, 3 ether, "without an operator, the node's own");
+        vm.expectRevert(ProviderRegistry.OnlyEscrow.selector);
+        registry.notePaid(node, 1);
+    }
+
+    function test_stake_outlasts_every_dispute() public view {
+        require(registry.UNBONDING() > escrow.CHALLENGE_WINDOW(), "windows");
     }
 
     function test_it_is_not_deployed_without_its_parts() public {
