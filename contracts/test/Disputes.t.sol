@@ -253,11 +253,11 @@ contract DisputesTest is Base {
         equal(registry.operatorOf(operator).stake, 500 ether, "untouched");
     }
 
-    function testFuzz_every_leaf_is_proven_and_no_other_index_holds_it(uint256 seed, uint8 size, uint8 at, uint8 other)
+    function testFuzz_every_leaf_is_proven_and_no_other_index_holds_it(uint256 seed, uint8 size, uint8 place, uint8 other)
         public
     {
         uint32 count = uint32(size) % 40 + 1;
-        uint32 index = uint32(at) % count;
+        uint32 index = uint32(place) % count;
         Disputes.Leaf[] memory made = new Disputes.Leaf[](count);
         for (uint256 i = 0; i < count; i++) {
             made[i] =
