@@ -253,9 +253,12 @@ contract DisputesTest is Base {
         equal(registry.operatorOf(operator).stake, 500 ether, "untouched");
     }
 
-    function testFuzz_every_leaf_is_proven_and_no_other_index_holds_it(uint256 seed, uint8 size, uint8 place, uint8 other)
-        public
-    {
+    function testFuzz_every_leaf_is_proven_and_no_other_index_holds_it(
+        uint256 seed,
+        uint8 size,
+        uint8 place,
+        uint8 other
+    ) public {
         uint32 count = uint32(size) % 40 + 1;
         uint32 index = uint32(place) % count;
         Disputes.Leaf[] memory made = new Disputes.Leaf[](count);
