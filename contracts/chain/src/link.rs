@@ -16,7 +16,7 @@ use alloy::{
     sol_types::SolCall,
     transports::{TransportError, TransportErrorKind, http::Http},
 };
-use conun_types::error::{Error, Result};
+use conun_types::error::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::{
@@ -52,10 +52,13 @@ impl Trouble {
     }
 }
 
+/// What people are told where gas cannot be paid.
+pub(crate) const NO_ETHER: &str = "too little ether for gas";
+
 fn refusal(message: &str, what: &str, later: bool) -> Error {
-    if message.contains("insufficient funds") || message.contains("gas required exceeds allowance") {
-        let kind = conun_types::ErrorKind::Budget;
-        return Error::new(kind, format!("{what}: too little ether for gas ({message})"))
+    let words = message.to_lowercase();
+    if words.contains("insufficient funds") || words.contains("gas required exceeds allowance") {
+        return Error::new(ErrorKind::Budget, format!("{what}: {NO_ETHER} ({message})"))
             .with_hint("send the key's address some ether");
     }
     let error = format!("{what}: the chain refuses: {message}");

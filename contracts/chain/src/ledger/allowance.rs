@@ -15,7 +15,7 @@ use super::{EvmLedger, words};
 use crate::{
     bindings::{ConunToken, JobEscrow, ProviderRegistry},
     contracts::{ours, permit},
-    link::Trouble,
+    link::{NO_ETHER, Trouble},
     outbox::Order,
 };
 
@@ -147,6 +147,7 @@ impl EvmLedger {
     /// Whether a call failed because its permit was not honoured, or what was approved is gone; it has moved nothing then.
     async fn lacks_allowance(&self, error: &Error, spender: Address, amount: Amount) -> bool {
         matches!(error.kind, ErrorKind::Budget | ErrorKind::Data)
+            && !error.message.contains(NO_ETHER)
             && self.allowance("", spender).await.is_ok_and(|a| a < U256::from(amount.0))
             && self.check_funds("", amount).await.is_ok()
     }

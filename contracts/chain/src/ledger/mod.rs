@@ -19,7 +19,7 @@ use crate::{
     config::{Backend, ChainConfig},
     contracts::{Contracts, check_chain, escrow_of},
     embedded::CHAIN_ID,
-    link::Link,
+    link::{Link, Trouble},
     outbox::{Order, Outbox, confirmed},
 };
 
@@ -73,19 +73,12 @@ impl EvmLedger {
 
     /// Reads a contract's view in a state that is not expected to be undone.
     async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return> {
-        let doing = |trouble: crate::link::Trouble| trouble.while_doing("reading the chain");
-        if self.confirmations <= 1 {
-            return self.link.view(to, &call, None).await.map_err(doing);
-        }
-        let head = self.link.head().await.map_err(doing)?;
-        let at = confirmed(head, self.confirmations);
-        match self.link.view(to, &call, at).await {
-            // Before the contract was there, it had no answers.
-            Err(crate::link::Trouble::Away(why)) if why.contains("does not answer") => {
-                self.link.view(to, &call, None).await.map_err(doing)
-            }
-            done => done.map_err(doing),
-        }
+        let doing = |trouble: Trouble| trouble.while_doing("reading the chain");
+        let at = match self.confirmations {
+            0 | 1 => None,
+            depth => confirmed(self.link.head().await.map_err(doing)?, depth),
+        };
+        self.link.view(to, &call, at).await.map_err(doing)
     }
 
     async fn call<C: SolCall>(&self, what: String, to: Address, call: C) -> Result<Included> {

@@ -1,5 +1,6 @@
 //! The chain as others use it: one suite on the embedded chain and on anvil, hashes against Solidity, a hostile network
 //! between us and the chain, processes that share a folder or die, wallets.
+#![allow(clippy::unwrap_used)]
 
 mod abi;
 mod agreement;

@@ -109,7 +109,7 @@ fn response(status: &str, body: &str) -> String {
 async fn read_request(socket: &mut TcpStream) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         let n = socket.read(&mut chunk).await.ok()?;
         if n == 0 {
             return None;

@@ -247,12 +247,17 @@ async fn ledger_of(t: &mut Transcript, world: &World, p: &People, client: &Arc<E
     let rpc = dev::Rpc::open(&world.config).await.unwrap();
     let ask = async |method: &'static str, params: Value| rpc.request(method, params).await.unwrap();
     let head = ask("eth_blockNumber", json!([])).await;
-    let head = u64::from_str_radix(&head.as_str().unwrap()[2..], 16).unwrap();
-    for number in 0..=head {
-        let block = ask("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
-        t.seen("block", &(number, &block["timestamp"], &block["gasUsed"]));
+    let number = |value: &Value| u128::from_str_radix(&value.as_str().unwrap()[2..], 16).unwrap();
+    let head = number(&head);
+    let mut fees = std::collections::HashMap::<String, u128>::new();
+    for at in 0..=head {
+        let block = ask("eth_getBlockByNumber", json!([format!("{at:#x}"), false])).await;
+        t.seen("block", &(at, &block["timestamp"], &block["gasUsed"]));
         for tx in block["transactions"].as_array().unwrap() {
             let receipt = ask("eth_getTransactionReceipt", json!([tx])).await;
+            // anvil wants a tip, the embedded chain none.
+            let fee = number(&receipt["gasUsed"]) * number(&receipt["effectiveGasPrice"]);
+            *fees.entry(receipt["from"].as_str().unwrap().to_lowercase()).or_default() += fee;
             let logs = receipt["logs"].as_array().unwrap().iter();
             let logs: Vec<_> = logs.map(|l| (l["address"].clone(), l["topics"].clone(), l["data"].clone())).collect();
             t.seen("tx", &(&receipt["from"], &receipt["to"], &receipt["status"], &receipt["gasUsed"], logs));
@@ -264,7 +269,8 @@ async fn ledger_of(t: &mut Transcript, world: &World, p: &People, client: &Arc<E
     let contracts = [at.token, at.registry, at.escrow, at.disputes];
     for who in keys.iter().map(|k| k.address()).chain(contracts) {
         let nonce = ask("eth_getTransactionCount", json!([who, "latest"])).await;
-        let ether = ask("eth_getBalance", json!([who, "latest"])).await;
+        let ether = number(&ask("eth_getBalance", json!([who, "latest"])).await);
+        let ether = ether + fees.get(&who.to_string()).unwrap_or(&0);
         let code = ask("eth_getCode", json!([who, "latest"])).await;
         let words: Vec<_> = (0..8).map(|slot| json!([who, format!("{slot:#066x}"), "latest"])).collect();
         let mut storage = Vec::new();
