@@ -74,7 +74,7 @@ abstract contract Base {
         escrow.open(JOB, DEPOSIT, spender, DEPOSIT / 2);
     }
 
-    function signed(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
+    function signed(uint256 key, bytes32 digest) internal pure virtual returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
         return abi.encodePacked(r, s, v);
     }

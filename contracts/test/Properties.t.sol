@@ -42,6 +42,13 @@ contract PropertiesTest is Base {
         vm.assume(client != spender && client != node && spender != node);
     }
 
+    /// To halmos a signature may be any that recovers; signers make those that the contracts take, of the lower half.
+    function signed(uint256 key, bytes32 digest) internal pure override returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
+        vm.assume(uint256(s) <= 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0);
+        return abi.encodePacked(r, s, v);
+    }
+
     // The token.
 
     function check_a_transfer_makes_and_loses_nothing(address to, uint256 amount) public {
@@ -252,24 +259,39 @@ contract PropertiesTest is Base {
 
     // Disputes.
 
-    function check_one_receipt_is_no_equivocation(bytes32 order, uint64 units, bytes32 r, bytes32 s, uint8 v) public {
-        Disputes.TaskReceipt memory receipt = receiptOf(node, order, units);
-        Disputes.SignedReceipt memory one_ = Disputes.SignedReceipt(receipt, signed(NODE_KEY, "x"));
-        Disputes.SignedReceipt memory other = Disputes.SignedReceipt(receipt, abi.encodePacked(r, s, v));
-        (bool ok,) = address(disputes).call(abi.encodeCall(Disputes.proveEquivocation, (one_, other)));
+    /// With signatures of the node itself, and a stake to lose: only the words can save it.
+    function check_one_receipt_is_no_equivocation(bytes32 order, uint64 units) public {
+        adopt();
+        Disputes.SignedReceipt memory signed_ = by(NODE_KEY, receiptOf(node, order, units));
+        (bool ok,) = address(disputes).call(abi.encodeCall(Disputes.proveEquivocation, (signed_, signed_)));
         assert(!ok);
     }
 
-    function check_a_claim_of_what_was_signed_is_no_offence(bytes32 order, uint64 units) public {
-        Disputes.Leaf[] memory leaves = two(order, units, "b", 1);
-        Disputes.SignedClaim memory claim = Disputes.SignedClaim(claimOf(node, 1, leaves), signed(NODE_KEY, "x"));
-        Disputes.SignedReceipt memory receipt =
-            Disputes.SignedReceipt(receiptOf(node, order, units), signed(NODE_KEY, "x"));
+    function check_two_receipts_are_an_equivocation(bytes32 order, uint64 a, uint64 b) public {
+        vm.assume(a != b);
+        adopt();
+        bytes memory call = abi.encodeCall(
+            Disputes.proveEquivocation,
+            (by(NODE_KEY, receiptOf(node, order, a)), by(NODE_KEY, receiptOf(node, order, b)))
+        );
+        (bool ok,) = address(disputes).call(call);
+        assert(ok);
+    }
+
+    function check_a_claim_is_an_offence_where_it_is_not_what_was_signed(bytes32 order, uint64 units, uint64 claimed)
+        public
+    {
+        // A claim's total has 64 bits.
+        vm.assume(claimed < type(uint64).max);
+        adopt();
+        Disputes.SignedClaim memory claim = by(NODE_KEY, claimOf(node, 1, two(order, claimed, "b", 1)));
+        Disputes.SignedReceipt memory receipt = by(NODE_KEY, receiptOf(node, order, units));
         MerkleSum.Node[] memory path = new MerkleSum.Node[](1);
         path[0] = leaf("b", 1);
-        bytes memory call = abi.encodeCall(Disputes.proveBadLeaf, (claim, Disputes.Inclusion(0, units, path), receipt));
+        bytes memory call =
+            abi.encodeCall(Disputes.proveBadLeaf, (claim, Disputes.Inclusion(0, claimed, path), receipt));
         (bool ok,) = address(disputes).call(call);
-        assert(!ok);
+        assert(ok == (units != claimed));
     }
 
     function adopt() private {
