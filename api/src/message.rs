@@ -3,7 +3,7 @@
 //! A list is answered by one Flight result an element, so that no single message grows with it.
 
 use conun_engine::JobOptions;
-use conun_types::{Cid, JobId, NodeId};
+use conun_types::{Cid, JobId, NodeId, eip712::Domain};
 use serde::{Deserialize, Serialize};
 
 /// Names of the actions.
@@ -34,6 +34,10 @@ pub mod action {
     pub const CANCEL: &str = "conun.cancel";
     /// [`Name`](super::Name): id of a job or a unique prefix -> its `ReceiptRecord`s.
     pub const RECEIPTS: &str = "conun.receipts";
+    /// `PayStatus`: the account from which this coordinator pays.
+    pub const ACCOUNT: &str = "conun.account";
+    /// Settles what is owed -> a `Settled` for each batch.
+    pub const SETTLE: &str = "conun.settle";
 
     /// All of them, with a line for people (Flight's `ListActions`).
     pub const ALL: &[(&str, &str)] = &[
@@ -50,6 +54,8 @@ pub mod action {
         (JOB, "one job"),
         (CANCEL, "cancels a job"),
         (RECEIPTS, "the receipts of a job"),
+        (ACCOUNT, "the account from which work is paid"),
+        (SETTLE, "settles on the chain what is owed"),
     ];
 }
 
@@ -59,6 +65,8 @@ pub const PUT_PATH: [&str; 2] = ["conun", "put"];
 pub const SHARD_TICKET: &str = "conun/shard";
 /// gRPC metadata (for drivers: call headers) that chooses how a statement is verified: `off`, `audit` or `quorum`.
 pub const VERIFY_HEADER: &str = "x-conun-verify";
+/// gRPC metadata that sets the most a job may cost, in tokens.
+pub const BUDGET_HEADER: &str = "x-conun-budget";
 /// gRPC metadata that sets the highest acceptable probability of a wrong answer.
 pub const MAX_ERROR_HEADER: &str = "x-conun-max-error";
 /// Largest gRPC message that either side takes, in bytes.
@@ -169,6 +177,9 @@ pub struct Status {
     pub agent: String,
     /// The coordinator's identity, which owns its tables.
     pub id: NodeId,
+    /// Where orders and receipts are signed: chain 0 where the coordinator does not pay.
+    #[serde(default)]
+    pub domain: Domain,
     /// Volunteers that are connected now.
     pub volunteers: Vec<VolunteerRow>,
 }

@@ -29,7 +29,7 @@ pub(crate) async fn slowest_carriers(nodes: &[String], dir: &Path) -> Result<(Ve
     let tables = Tables::open(dir, key.clone(), Arc::clone(&host) as _, clock.clone(), rng.clone()).await?;
     // The table is somebody else's: it is believed because several nodes keep the owner's signed pointer to it.
     tables.recover().await?;
-    let engine = Engine::start(EngineConfig::new(dir.join("jobs")), key, host, tables, clock, rng)?;
+    let engine = Engine::start(EngineConfig::new(dir.join("jobs")), key, host, tables, clock, rng, None)?;
 
     let answer = slowest(&engine).await.map_err(|e| Error::data(e.strip_backtrace()))?;
     let verified = engine.jobs().pop().map(|job| job.verified).unwrap_or_default();

@@ -5,9 +5,16 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use conun_engine::{JobOptions, Verify};
 use conun_node::LiarMode;
-use conun_types::{Cid, MemoryClass, NodeId};
+use conun_types::{Amount, Cid, MemoryClass, NodeId};
 
 use crate::{human::Size, output::Format};
+
+mod money;
+
+pub(crate) use money::{
+    Balance, Chain, ChainCommand, ChainOptions, Deploy, Deposit, Earnings, Import, OneWallet, Pay, Sender, Settle,
+    Stake, Wallet, WalletCommand, WalletDir, Wallets, Withdraw,
+};
 
 /// Verified SQL on computers that strangers lend.
 #[derive(Debug, Parser)]
@@ -48,8 +55,12 @@ pub(crate) enum Command {
     Unpin(Pin),
     /// List pinned blocks
     Pins(Pins),
-    /// List, show and cancel jobs
+    /// List, show, cancel and verify jobs
     Job(Job),
+    /// Keys that hold money: make, import, list them
+    Wallet(Wallet),
+    /// Deposits, pay and stake on the chain
+    Chain(Chain),
     /// Serve a coordinator: the gRPC port, tables and jobs
     Coordinator(Coordinator),
     /// Lend this machine's disk and cores
@@ -101,6 +112,9 @@ pub(crate) struct Sql {
     /// Highest acceptable probability of a wrong answer: sets the number of agreeing replicas
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(crate) max_error: Option<f64>,
+    /// Most that each statement may cost, in tokens; more stops it (exit 5)
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) budget: Option<Amount>,
     /// Most rows that a table shows, 0 for all [default: 100 on a terminal, else all]
     #[arg(long, value_name = "N")]
     pub(crate) max_rows: Option<usize>,
@@ -112,7 +126,7 @@ pub(crate) struct Sql {
 impl Sql {
     /// What a coordinator is told about each statement.
     pub(crate) fn options(&self, configured: Option<Verify>) -> JobOptions {
-        JobOptions { verify: self.verify.or(configured), max_error: self.max_error }
+        JobOptions { verify: self.verify.or(configured), max_error: self.max_error, budget: self.budget }
     }
 }
 
@@ -217,6 +231,22 @@ pub(crate) enum JobCommand {
     Cancel(OneJob),
     /// The signed receipts of a job's tasks
     Receipts(OneJob),
+    /// Check a job's receipts: signatures, hashes, sums, and the settlement on the chain
+    Verify(VerifyJob),
+}
+
+/// `conun job verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyJob {
+    /// Id of the job or a unique beginning of it, or a file that `conun job receipts JOB --json` wrote
+    pub(crate) job: String,
+    /// Check only what the receipts themselves show: ask no chain
+    #[arg(long)]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) chain: ChainOptions,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 /// Commands about one job.
@@ -247,15 +277,36 @@ pub(crate) struct Coordinator {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
     #[command(flatten)]
+    pub(crate) chain: ChainOptions,
+    #[command(flatten)]
+    pub(crate) pay: Pay,
+    #[command(flatten)]
     pub(crate) peer: Peer,
 }
 
 /// `conun node`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Node {
-    /// Data folder
+    #[command(subcommand)]
+    pub(crate) command: Option<NodeCommand>,
+    #[command(flatten)]
+    pub(crate) serve: ServeNode,
+}
+
+/// What else to do with a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// What a node has earned: by job and stage, with what was not paid and why
+    Earnings(Earnings),
+}
+
+/// `conun node`, serving
+#[derive(Debug, Args)]
+pub(crate) struct ServeNode {
+    /// Data folder (needed to serve)
     #[arg(long)]
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: Option<PathBuf>,
     /// Disk to lend
     #[arg(long, value_name = "SIZE", default_value = "10GiB")]
     pub(crate) store: Size,
@@ -271,6 +322,17 @@ pub(crate) struct Node {
     /// Misbehave, for tests
     #[arg(long, value_name = "MODE", hide = true)]
     pub(crate) liar: Option<LiarMode>,
+    #[command(flatten)]
+    pub(crate) chain: ChainOptions,
+    /// Least pay for a work unit, in tokens
+    #[arg(long, value_name = "TOKENS", default_value = "0.000001")]
+    pub(crate) price: Amount,
+    /// Stages that a coordinator may owe before it gets no more work
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) exposure: u32,
+    /// Take vouchers to the chain that were not settled for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(crate) redeem_after: u64,
     #[command(flatten)]
     pub(crate) peer: Peer,
 }
@@ -329,7 +391,7 @@ pub(crate) struct DevnetUp {
     /// Return once it is up
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Node I misbehaves: wrong-value, drop-rows, stall, corrupt-block (may be repeated)
+    /// Node I misbehaves: wrong-value, drop-rows, stall, corrupt-block, inflate, equivocate (may be repeated)
     #[arg(long, value_name = "I=MODE", value_parser = liar)]
     pub(crate) liar: Vec<(u32, LiarMode)>,
     /// Number of coordinators, on ports counting up from --port
@@ -344,6 +406,10 @@ pub(crate) struct DevnetUp {
     /// Memory that each node gives one task: 256MiB, 1GiB or 4GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
+    /// Pay for work: "embedded" keeps a chain in the folder; a URL is that of a development chain (anvil), which gets the
+    /// contracts; nodes have stake, the coordinator has a deposit
+    #[arg(long, value_name = "embedded|URL")]
+    pub(crate) chain: Option<String>,
 }
 
 fn liar(text: &str) -> Result<(u32, LiarMode), String> {
@@ -402,6 +468,26 @@ mod tests {
             "conun job show 0192 --json",
             "conun job cancel 0192",
             "conun job receipts 0192",
+            "conun job verify 0192 --offline",
+            "conun job verify receipts.json --chain http://127.0.0.1:8545 --escrow 0x0000000000000000000000000000000000000001",
+            "conun devnet up --dir d --chain embedded",
+            "conun coordinator --dir d --chain embedded --price 0.000002 --settle-every 60",
+            "conun node --dir d --chain embedded:net/chain --price 0.000001 --exposure 8",
+            "conun node earnings --dir d --json",
+            "conun sql -c select --budget 0.5",
+            "conun wallet new --json",
+            "conun wallet import --key-file key.txt",
+            "conun wallet list --json",
+            "conun wallet show 0x12",
+            "conun wallet change-password",
+            "conun chain deploy --chain http://127.0.0.1:8545 --wallet 0x12",
+            "conun chain status --connect http://127.0.0.1:7400",
+            "conun chain balance --chain embedded:c --wallet dev:1",
+            "conun chain deposit 12.5 --chain embedded:c --wallet 0x12",
+            "conun chain withdraw --chain embedded:c --wallet 0x12",
+            "conun chain settle",
+            "conun chain stake 100 --chain embedded:c --wallet 0x12 --node d",
+            "conun chain unstake 100 --chain embedded:c --wallet 0x12",
             "conun completions bash",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -422,6 +508,10 @@ mod tests {
             "conun node --dir d --memory 1MiB",
             "conun put t",
             "conun pin notacid",
+            "conun wallet import",
+            "conun chain deposit lots",
+            "conun sql --budget -1",
+            "conun coordinator --dir d --escrow 0x12",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -48,6 +48,11 @@ fn default_path() -> Option<PathBuf> {
     Some(xdg("XDG_CONFIG_HOME", ".config")?.join("conun").join("conun.toml"))
 }
 
+/// Where wallets are kept: `conun/wallets` beside the configuration.
+pub(crate) fn wallets_path() -> Option<PathBuf> {
+    Some(xdg("XDG_CONFIG_HOME", ".config")?.join("conun").join("wallets"))
+}
+
 /// Where the shell keeps its history.
 pub(crate) fn history_path() -> Option<PathBuf> {
     Some(xdg("XDG_STATE_HOME", ".local/state")?.join("conun").join("history"))

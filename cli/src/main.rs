@@ -4,6 +4,7 @@
 //! and an exit code.
 
 mod args;
+mod chain;
 mod command;
 mod config;
 mod context;
@@ -57,6 +58,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<()> {
         Command::Unpin(args) => command::pins::unpin(args, context).await,
         Command::Pins(args) => command::pins::list(args, context).await,
         Command::Job(args) => command::job::run(args, context).await,
+        Command::Wallet(args) => command::wallet::run(args),
+        Command::Chain(args) => command::chain::run(args, context).await,
         Command::Coordinator(args) => command::coordinator::run(args).await,
         Command::Node(args) => command::node::run(args).await,
         Command::Completions(args) => command::completions::run(&args),

@@ -184,7 +184,7 @@ async fn start_engine(net: &MemoryNet, root: &Path) -> Arc<Engine> {
         let options = PutOptions { code: Some("4+2".parse().unwrap()), shard_size: 512 << 10 };
         tables.put(name, schema, batches, &options, &|_| {}).await.unwrap();
     }
-    Engine::start(EngineConfig::new(dir.join("jobs")), key, network, tables, clock, rng).unwrap()
+    Engine::start(EngineConfig::new(dir.join("jobs")), key, network, tables, clock, rng, None).unwrap()
 }
 
 /// Takes every holder of a shuffle block off the network, as soon as a task is about to read one.

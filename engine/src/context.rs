@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use conun_storage::{Table, Tables};
-use conun_types::{Cid, Clock, Error, InputShard, JobId, NodeKey, Result, Rng, Source, Volume, port::Network};
+use conun_types::{
+    Amount, Cid, Clock, Error, ErrorKind, InputShard, JobId, NodeKey, Result, Rng, Source, Volume, eip712::Domain,
+    port::Network,
+};
 
-use crate::{config::EngineConfig, fleet::Fleet, record::Verify};
+use crate::{config::EngineConfig, fleet::Fleet, payments::Payments, record::Verify};
 
 /// The parts that all jobs of a coordinator share.
 #[derive(Clone)]
@@ -17,6 +21,15 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) config: Arc<EngineConfig>,
+    /// Where work is paid, if it is.
+    pub(crate) payments: Option<Arc<Payments>>,
+}
+
+impl Parts {
+    /// The chain and escrow in whose domain orders and receipts are signed.
+    pub(crate) fn domain(&self) -> Domain {
+        self.payments.as_ref().map(|p| p.domain()).unwrap_or_default()
+    }
 }
 
 /// The same for one job.
@@ -27,6 +40,8 @@ pub(crate) struct JobContext {
     pub(crate) verify: Verify,
     /// Agreeing votes that a task needs.
     pub(crate) votes: usize,
+    /// Most that the job may cost.
+    pub(crate) budget: Option<Amount>,
     shards: Arc<JobShards>,
 }
 
@@ -35,8 +50,37 @@ pub(crate) struct JobContext {
 pub(crate) type JobShards = HashMap<Cid, (Arc<Table>, Volume)>;
 
 impl JobContext {
-    pub(crate) fn new(parts: Parts, job: JobId, verify: Verify, votes: usize, shards: Arc<JobShards>) -> Self {
-        Self { parts, job, verify, votes, shards }
+    pub(crate) fn new(
+        parts: Parts,
+        job: JobId,
+        (verify, votes): (Verify, usize),
+        budget: Option<Amount>,
+        shards: Arc<JobShards>,
+    ) -> Self {
+        Self { parts, job, verify, votes, budget, shards }
+    }
+
+    /// Whether the job may go on after it has cost so much, `more` of which the next task costs at least.
+    ///
+    /// # Errors
+    /// Budget where it may not.
+    pub(crate) async fn afford(&self, cost: Amount, more: Amount) -> Result<()> {
+        let Some(payments) = &self.payments else { return Ok(()) };
+        if let Some(budget) = self.budget
+            && cost.plus(more) > budget
+        {
+            let text = format!("the job has cost {cost} and would pass its budget of {budget}");
+            return Err(
+                Error::new(ErrorKind::Budget, text).with_hint("ask for a quote with EXPLAIN COST, or raise --budget")
+            );
+        }
+        // What this job has cost so far is promised already.
+        let left = payments.left().await?;
+        if left < more {
+            let text = format!("the account has {left} left, the next task costs {more} or more");
+            return Err(Error::new(ErrorKind::Budget, text).with_hint("deposit more with: conun chain deposit AMOUNT"));
+        }
+        Ok(())
     }
 
     fn shard(&self, cid: &Cid) -> Result<&(Arc<Table>, Volume)> {
@@ -53,6 +97,33 @@ impl JobContext {
     /// The shard as a task's input.
     pub(crate) fn input_shard(&self, cid: &Cid) -> Result<InputShard> {
         Ok(InputShard { cid: *cid, volume: self.shard(cid)?.1 })
+    }
+
+    /// The bytes of a shard, from whoever has it, or decoded.
+    pub(crate) async fn read_shard(&self, cid: &Cid) -> Result<Bytes> {
+        let table = &self.shard(cid)?.0;
+        let index = table.position(cid).ok_or_else(|| Error::internal(format!("{cid} is not in its table")))?;
+        self.tables.read_shard(table, index).await
+    }
+
+    /// Name of the table that a shard is of.
+    pub(crate) fn table_of(&self, cid: &Cid) -> Result<&str> {
+        Ok(self.shard(cid)?.0.name())
+    }
+
+    /// Bytes of the shards that the job scans, by table.
+    pub(crate) fn scanned_bytes(&self) -> HashMap<String, u64> {
+        let mut bytes: HashMap<String, u64> = HashMap::new();
+        for (table, volume) in self.shards.values() {
+            *bytes.entry(table.name().to_owned()).or_default() += volume.bytes;
+        }
+        bytes
+    }
+
+    /// Votes that a task takes on average, if all goes well.
+    pub(crate) fn votes_on_average(&self) -> f64 {
+        let sampled = if self.verify == Verify::Audit && self.votes < 2 { self.config.audit_rate } else { 0.0 };
+        self.votes as f64 + sampled
     }
 
     /// Votes needed for the next task: under `audit` one, but two for a random sample.

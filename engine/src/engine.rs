@@ -8,7 +8,9 @@ use std::{
 use arrow::datatypes::SchemaRef;
 use conun_planner::Placement;
 use conun_storage::Tables;
-use conun_types::{Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume, port::Network, wire::Hello};
+use conun_types::{
+    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume, eip712::Domain, port::Network, wire::Hello,
+};
 use datafusion::{
     common::tree_node::TreeNodeRecursion,
     datasource::source_as_provider,
@@ -25,10 +27,12 @@ use crate::{
     config::EngineConfig,
     context::{JobContext, JobShards, Parts},
     digest::Digest,
-    fleet::Fleet,
+    fleet::{Fleet, Suits},
     job::{Job, Plan},
     journal::{Entry, Journal},
-    quorum,
+    payments::{PayConfig, PayStatus, Payments, Settled},
+    pilot::{self, Quote},
+    quorum, quote,
     record::{JobOptions, JobRecord, JobState, ReceiptRecord, Verify},
     session,
     task::Settler,
@@ -72,13 +76,22 @@ impl Engine {
         tables: Tables,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
+        pay: Option<PayConfig>,
     ) -> Result<Arc<Self>> {
         let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
         let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
         let state =
             conun_planner::session_state(conun_planner::session_config()?, Arc::new(NetworkTables(tables.clone())))?;
-        let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng), config.avoid_for);
-        let parts = Parts { network, fleet, tables, key, clock, rng, config: Arc::new(config) };
+        let pay = pay.map(|pay| Payments::start(pay, key.clone(), Arc::clone(&network), Arc::clone(&clock)));
+        let payments = pay.transpose()?;
+        let office = payments.clone();
+        let suits: Suits = Box::new(move |node, ask| match (&office, ask) {
+            (None, None) => true,
+            (Some(office), Some(ask)) => office.suits(node, ask),
+            _ => false,
+        });
+        let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng), config.avoid_for, suits);
+        let parts = Parts { network, fleet, tables, key, clock, rng, config: Arc::new(config), payments };
         let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
         Ok(Arc::new(Self { parts, state, journal, jobs }))
     }
@@ -120,8 +133,30 @@ impl Engine {
     /// `max_error` needs.
     pub async fn submit(self: &Arc<Self>, sql: &str, options: &JobOptions) -> Result<Submitted> {
         let state = self.fresh_state();
-        let plan = conun_planner::logical_plan(&state, sql).await?;
+        let plan = match conun_planner::cost_of(sql) {
+            Some(statement) => self.explain_cost(&state, statement, options).await?,
+            None => conun_planner::logical_plan(&state, sql).await?,
+        };
         self.submit_plan(&state, plan, sql, options).await
+    }
+
+    /// What a statement would cost, as rows that can be queried: one a stage, then the sum.
+    async fn explain_cost(&self, state: &SessionState, sql: &str, options: &JobOptions) -> Result<LogicalPlan> {
+        let plan = conun_planner::logical_plan(state, sql).await?;
+        if conun_planner::placement(&plan)? == Placement::Local {
+            return quote::rows(&Quote::nothing(), 0.0, None);
+        }
+        let verify = options.verify.unwrap_or(self.parts.config.verify);
+        let votes = self.votes(verify, options.max_error)?;
+        let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
+        let shards = Arc::new(self.shards(&plan)?);
+        let context = JobContext::new(self.parts.clone(), id, (verify, votes), None, shards);
+        let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
+        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
+        let ordered = conun_planner::orders_rows(&plan);
+        let quote = pilot::quote(&context, Plan { physical, config: state.config().clone(), schema, ordered }).await?;
+        let price = self.parts.payments.as_ref().map(|p| p.price());
+        quote::rows(&quote, context.votes_on_average(), price)
     }
 
     /// Plans a job from a logical plan (of a dataframe, say); `text` is what people see of it.
@@ -139,12 +174,14 @@ impl Engine {
         let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
         let verify = options.verify.unwrap_or(self.parts.config.verify);
         let votes = self.votes(verify, options.max_error)?;
+        self.check_pay(placement, options).await?;
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
         let record = self.record(id, text, &plan, placement, verify);
         let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
         let ordered = conun_planner::orders_rows(&plan);
         let shards = Arc::new(self.shards(&plan)?);
-        let settler = Settler::new(JobContext::new(self.parts.clone(), id, verify, votes, shards));
+        let context = JobContext::new(self.parts.clone(), id, (verify, votes), options.budget, shards);
+        let settler = Settler::new(context);
         let plan = Plan { physical, config: state.config().clone(), schema: Arc::clone(&schema), ordered };
         let mut jobs = self.lock();
         jobs.live.retain(|_, job| !job.is_forgotten());
@@ -169,8 +206,50 @@ impl Engine {
             late: Vec::new(),
             stages: Vec::new(),
             receipts: 0,
+            cost: None,
             warnings: Vec::new(),
         }
+    }
+
+    /// Nothing is begun that cannot be paid.
+    async fn check_pay(&self, placement: Placement, options: &JobOptions) -> Result<()> {
+        match &self.parts.payments {
+            Some(payments) if placement == Placement::Network => payments.require_funds().await,
+            None if options.budget.is_some() => {
+                Err(Error::usage("this coordinator does not pay: a budget means nothing")
+                    .with_hint("leave --budget out, or start the coordinator with --chain"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How the account stands from which work is paid.
+    ///
+    /// # Errors
+    /// Usage where this coordinator does not pay; else the ledger's.
+    pub async fn pay_status(&self) -> Result<PayStatus> {
+        self.payments()?.status().await
+    }
+
+    /// Settles on the chain what is owed.
+    ///
+    /// # Errors
+    /// As [`Engine::pay_status`]. Trying again never pays twice.
+    pub async fn settle(&self) -> Result<Vec<Settled>> {
+        self.payments()?.settle().await
+    }
+
+    /// The domain in which orders and receipts are signed.
+    #[must_use]
+    pub fn domain(&self) -> Domain {
+        self.parts.domain()
+    }
+
+    fn payments(&self) -> Result<&Arc<Payments>> {
+        self.parts.payments.as_ref().ok_or_else(|| {
+            Error::usage("this coordinator has no chain")
+                .with_hint("start it with --chain embedded, or the URL of a node")
+        })
     }
 
     /// Agreeing votes that a task needs.
@@ -277,6 +356,7 @@ impl Engine {
         let blocks = job.run(plan).await?;
         if job.settler.context().verify != Verify::Off {
             job.settler.sample_holders().await;
+            job.settler.cross_examine().await;
         }
         {
             let mut stream = std::pin::pin!(job.stream(blocks, &mut digest));
@@ -287,8 +367,11 @@ impl Engine {
         Ok(digest)
     }
 
-    /// Writes an ended job to the journal.
+    /// Writes an ended job to the journal; what it accepted is owed from now on, whether it ended well or not.
     fn keep(&self, job: &Job) {
+        if let Some(payments) = &self.parts.payments {
+            payments.end(job.id);
+        }
         let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
         if let Err(error) = self.journal.save(&entry) {
             tracing::error!(%error, job = %job.id, "the job is not in the journal");

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use conun_types::{Clock, MemoryClass, NodeId, PeerAddr, Rng, port::Network};
+use conun_types::{
+    Clock, MemoryClass, NodeId, PeerAddr, Rng,
+    port::Network,
+    wire::{Ask, Hello},
+};
 use tokio::sync::Notify;
 
 /// How long a waiter sleeps before it looks again for volunteers that joined or are no longer busy.
@@ -17,12 +21,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(40);
 /// Tasks that one node gets from us at once, whatever it says of its cores: who says more must not draw more of them.
 const MAX_SEATS: u32 = 64;
 
+/// Whether a node that asks so much for its work, or nothing, suits this coordinator.
+pub(crate) type Suits = Box<dyn Fn(&NodeId, Option<&Ask>) -> bool + Send + Sync>;
+
 /// All volunteers.
 pub(crate) struct Fleet {
     network: Arc<dyn Network>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     avoid_for: Duration,
+    suits: Suits,
     state: Mutex<HashMap<NodeId, Standing>>,
     freed: Notify,
 }
@@ -60,12 +68,19 @@ impl Fleet {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         avoid_for: Duration,
+        suits: Suits,
     ) -> Arc<Self> {
-        Arc::new(Self { network, clock, rng, avoid_for, state: Mutex::default(), freed: Notify::new() })
+        Arc::new(Self { network, clock, rng, avoid_for, suits, state: Mutex::default(), freed: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a node that says this of itself can run our tasks.
+    fn is_useful(&self, node: &NodeId, hello: &Hello) -> bool {
+        let profile = conun_types::profile::hash();
+        hello.profiles.iter().any(|p| **p == profile) && (self.suits)(node, hello.pay.as_ref())
     }
 
     /// Volunteers that are connected and not in quarantine.
@@ -77,11 +92,10 @@ impl Fleet {
 
     /// The largest memory class that at least `votes` nodes of our profile give a task: with fewer there is no verdict.
     pub(crate) fn most_memory(&self, votes: usize) -> MemoryClass {
-        let profile = conun_types::profile::hash();
         let state = self.lock();
         let volunteers = self.network.volunteers().into_iter();
         let useful = volunteers.filter(|(peer, hello)| {
-            !state.get(&peer.id).is_some_and(|s| s.quarantined) && hello.profiles.iter().any(|p| **p == profile)
+            !state.get(&peer.id).is_some_and(|s| s.quarantined) && self.is_useful(&peer.id, hello)
         });
         let mut lent: Vec<MemoryClass> = useful.map(|(_, hello)| hello.memory).collect();
         lent.sort_unstable_by(|a, b| b.cmp(a));
@@ -90,14 +104,16 @@ impl Fleet {
 
     /// Which of them run tasks of the profile that we plan under in so much memory.
     fn candidates(&self, memory: MemoryClass, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
-        let profile = conun_types::profile::hash();
         let now = self.clock.now();
         let state = self.lock();
         let mut found = Vec::new();
         for (peer, hello) in self.network.volunteers() {
             let standing = state.get(&peer.id).cloned().unwrap_or_default();
-            let speaks = hello.profiles.iter().any(|p| **p == profile);
-            if standing.quarantined || !speaks || hello.memory < memory || exclude.contains(&peer.id) {
+            if standing.quarantined
+                || !self.is_useful(&peer.id, &hello)
+                || hello.memory < memory
+                || exclude.contains(&peer.id)
+            {
                 continue;
             }
             let free = hello.cores.clamp(1, MAX_SEATS) > standing.in_flight && standing.busy_until <= now;

@@ -25,6 +25,7 @@ use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    context::JobContext,
     digest::Digest,
     quorum,
     record::{JobRecord, JobState},
@@ -106,6 +107,7 @@ impl Job {
         record.liars = notes.liars.into_iter().collect();
         record.late = notes.late.into_iter().filter(|n| !record.liars.contains(n)).collect();
         record.receipts = notes.receipts.len() as u64;
+        record.cost = self.settler.context().payments.as_ref().map(|_| self.settler.notes().cost());
         record.warnings = notes.warnings;
         let liars = self.settler.context().config.assumed_liars;
         let bounds = notes.votes.iter().map(|(votes, dissent)| quorum::error_bound(*votes, *dissent, liars));
@@ -151,7 +153,8 @@ impl Job {
         let mut running: FuturesUnordered<BoxFuture<'_, Result<Settled>>> = FuturesUnordered::new();
         loop {
             for task in graph.ready_tasks()? {
-                waiting.push(Arc::new(self.prepare(task)?));
+                self.settler.notes().tasks(task.key.stage, 1);
+                waiting.push(Arc::new(prepare(self.settler.context(), task)?));
             }
             while running.len() < self.settler.context().config.tasks_in_flight && !waiting.is_empty() {
                 let task = waiting.remove(0);
@@ -167,14 +170,6 @@ impl Job {
             }
         }
         graph.answer()
-    }
-
-    fn prepare(&self, task: StageTask) -> Result<Prepared> {
-        self.settler.notes().tasks(task.key.stage, 1);
-        let shards = scanned_shards(&task.plan)?;
-        let shards = shards.into_iter().map(|cid| self.settler.context().input_shard(&cid)).collect::<Result<_>>()?;
-        let context = self.settler.context();
-        Prepared::new(self.id, task, shards, context.fleet.most_memory(context.votes))
     }
 
     /// Does `work` of the job, unless it is cancelled; its blocks are kept on the nodes meanwhile.
@@ -253,6 +248,13 @@ impl Job {
             .map(|batch| canonical::adapt(&batch, &self.schema).map_err(|e| e.context("answer")))
             .collect()
     }
+}
+
+/// The task of `stage` as it is sent to nodes.
+pub(crate) fn prepare(context: &JobContext, stage: StageTask) -> Result<Prepared> {
+    let shards = scanned_shards(&stage.plan)?;
+    let shards = shards.into_iter().map(|cid| context.input_shard(&cid)).collect::<Result<_>>()?;
+    Prepared::new(context.job, stage, shards, context.fleet.most_memory(context.votes))
 }
 
 /// Blocks of the answer that are fetched ahead.

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use conun_types::{NodeId, WorkUnits, task::output_volume};
+use conun_types::{Amount, NodeId, WorkUnits, task::output_volume};
 
 use crate::{
     record::{ReceiptRecord, StageRow},
@@ -65,6 +65,12 @@ impl Notes {
     /// `node` was caught sending wrong bytes or a receipt that fits nothing.
     pub(crate) fn liar(&self, node: NodeId) {
         self.lock().liars.insert(node);
+    }
+
+    /// What was accepted costs so much, without what liars did.
+    pub(crate) fn cost(&self) -> Amount {
+        let state = self.lock();
+        state.receipts.iter().filter(|r| !state.liars.contains(&r.node)).map(ReceiptRecord::cost).sum()
     }
 
     /// Something that the requester should know; each said once.

@@ -1,6 +1,6 @@
 //! What the coordinator remembers of a job and shows to people: values only, as JSON (docs/CLI.md lists the fields).
 
-use conun_types::{Address, Amount, Cid, Error, JobId, NodeId, SignedReceipt, StageRecord, WorkUnits};
+use conun_types::{Address, Amount, Cid, Error, JobId, NodeId, SignedOrder, SignedReceipt, StageRecord, WorkUnits};
 use serde::{Deserialize, Serialize};
 
 /// How answers are verified.
@@ -49,6 +49,8 @@ pub struct JobOptions {
     pub verify: Option<Verify>,
     /// Highest acceptable probability that an accepted task is wrong, which sets the number of agreeing replicas.
     pub max_error: Option<f64>,
+    /// Most that the job may cost, on a coordinator that pays.
+    pub budget: Option<Amount>,
 }
 
 /// Where a job stands.
@@ -119,6 +121,9 @@ pub struct JobRecord {
     pub stages: Vec<StageRow>,
     /// Number of receipts kept for it.
     pub receipts: u64,
+    /// What it costs; nothing where the coordinator does not pay.
+    #[serde(default)]
+    pub cost: Option<Amount>,
     /// Things its requester should know.
     pub warnings: Vec<String>,
 }
@@ -136,15 +141,26 @@ pub struct ReceiptRecord {
     pub node: NodeId,
     /// Whether the answer was the accepted one: only these are paid.
     pub accepted: bool,
+    /// What was ordered, signed by the coordinator.
+    pub order: SignedOrder,
     /// The receipt with its signature.
     pub receipt: SignedReceipt,
 }
 
-/// Adds receipts up per (stage, provider): the leaves of a settlement. Only accepted ones count.
+impl ReceiptRecord {
+    /// What it costs: nothing where it was not accepted.
+    #[must_use]
+    pub fn cost(&self) -> Amount {
+        if self.accepted { self.order.order.price.times(self.receipt.receipt.units) } else { Amount::ZERO }
+    }
+}
+
+/// Adds receipts up per (stage, provider): the leaves of a settlement. Only accepted ones count, and none of `liars`: who
+/// was caught in a job is paid nothing for it.
 #[must_use]
-pub fn stage_records(job: JobId, receipts: &[ReceiptRecord]) -> Vec<StageRecord> {
+pub fn stage_records(job: JobId, receipts: &[ReceiptRecord], liars: &[NodeId]) -> Vec<StageRecord> {
     let mut sums: std::collections::BTreeMap<(u32, Address), StageRecord> = std::collections::BTreeMap::new();
-    for record in receipts.iter().filter(|r| r.accepted) {
+    for record in receipts.iter().filter(|r| r.accepted && !liars.contains(&r.node)) {
         let receipt = &record.receipt.receipt;
         let sum = sums.entry((record.stage, receipt.provider)).or_insert_with(|| StageRecord {
             job,
@@ -160,6 +176,7 @@ pub fn stage_records(job: JobId, receipts: &[ReceiptRecord]) -> Vec<StageRecord>
         sum.rows = sum.rows.saturating_add(receipt.rows);
         sum.bytes = sum.bytes.saturating_add(receipt.bytes);
         sum.units = WorkUnits(sum.units.0.saturating_add(receipt.units.0));
+        sum.amount = sum.amount.plus(record.cost());
     }
     sums.into_values().collect()
 }

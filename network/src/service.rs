@@ -43,6 +43,7 @@ impl Volunteer for ClientOnly {
             memory: MemoryClass::Small,
             store_quota: 0,
             store_used: 0,
+            pay: None,
         }
     }
 

@@ -125,6 +125,12 @@ fn at_most(what: &str, len: usize, max: usize) -> WireResult<()> {
 pub(crate) fn check_request(request: &ControlRequest) -> WireResult<()> {
     match request {
         ControlRequest::Has(cids) | ControlRequest::Renew { cids, .. } => at_most("ids", cids.len(), MAX_LIST),
+        ControlRequest::Pay(payment) => {
+            let receipts: usize = payment.stages.iter().map(|stage| stage.receipts.len()).sum();
+            let lists =
+                [("stages", payment.stages.len()), ("receipts", receipts), ("penalties", payment.penalties.len())];
+            lists.into_iter().try_for_each(|(what, len)| at_most(what, len, MAX_LIST))
+        }
         _ => Ok(()),
     }
 }
@@ -159,6 +165,8 @@ pub(crate) fn check_reply(request: &ControlRequest, reply: &ControlReply) -> Wir
         (Asked::EndLease(_) | Asked::PutPointer(_), Is::Done) => Ok(()),
         (Asked::Pointers, Is::Pointers(pointers)) => at_most("pointers", pointers.len(), MAX_LIST),
         (Asked::Peers, Is::Peers(peers)) => at_most("peers", peers.len(), MAX_PEERS),
+        (Asked::Pay(payment), Is::Claims(claims)) if claims.len() == payment.stages.len() => Ok(()),
+        (Asked::Receipt(_), Is::Receipt(_)) => Ok(()),
         _ => broken("the reply does not fit the question"),
     }
 }

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub runner_args: Vec<OsString>,
     /// Time between two collections of expired leases.
     pub gc_interval: Duration,
+    /// Time between two looks whether a voucher should be redeemed.
+    pub redeem_interval: Duration,
 }
 
 impl NodeConfig {
@@ -46,6 +48,7 @@ impl NodeConfig {
             runner: runner.into(),
             runner_args: vec!["runner".into()],
             gc_interval: Duration::from_secs(5),
+            redeem_interval: Duration::from_secs(30),
         }
     }
 }

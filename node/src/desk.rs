@@ -123,7 +123,11 @@ impl Desk {
         }
     }
 
-    fn check(&self, from: &NodeId, offer: &TaskOffer, now: u64) -> Result<(), String> {
+    /// Whether an offer of `from` could be taken at `now` (Unix seconds) if there is room; else why not.
+    ///
+    /// # Errors
+    /// The reason, for the coordinator.
+    pub fn check(&self, from: &NodeId, offer: &TaskOffer, now: u64) -> Result<(), String> {
         let (terms, order) = (&self.terms, &offer.order.order);
         let requester = offer.order.requester(&terms.domain);
         let rules = [
@@ -229,7 +233,7 @@ mod tests {
         let mut desk = world.desk(2, vec![]);
         refused(desk.offer(world.other.id(), &good, NOW), "not signed by you");
         let mut forged = good.clone();
-        forged.order.order.price = 9;
+        forged.order.order.price = Amount(9);
         refused(desk.offer(me, &forged, NOW), "not signed by you");
         let mut elsewhere = good.clone();
         elsewhere.order.order.provider = world.other.id();

@@ -16,7 +16,6 @@ use conun_storage::{Limits, Store};
 use conun_types::{
     Answer, Clock, Complaint, Error, Failure, NodeId, NodeKey, Outcome, OutputBlock, Result, SignedReceipt,
     SystemClock, TaskEnvelope, TaskOffer, TaskReceipt, Vote, WorkUnits,
-    eip712::Domain,
     port::{Network, OfferReply, Volunteer},
     profile,
     task::{output_volume, outputs_root},
@@ -25,17 +24,19 @@ use conun_types::{
 
 use crate::{
     capabilities::Capabilities,
+    cashier::{Cashier, PayTerms},
     config::NodeConfig,
     desk::{Desk, Terms},
     fetch::{Opened, Surroundings, TaskFetch, on_store},
+    till::Work,
     twin,
 };
 
 /// A volunteer: one key, one store, some runners.
 pub struct NodeService {
     config: NodeConfig,
-    key: NodeKey,
-    domain: Domain,
+    pub(crate) key: NodeKey,
+    pub(crate) cashier: Cashier,
     clock: Arc<dyn Clock>,
     store: Arc<Store>,
     capabilities: Arc<Mutex<Capabilities>>,
@@ -59,24 +60,29 @@ impl NodeService {
     /// # Errors
     /// Those of the file system; kind `Internal` where no runner can be started.
     pub fn start(config: NodeConfig, key: NodeKey) -> Result<Arc<Self>> {
-        Self::start_with(config, key, Arc::new(SystemClock))
+        Self::start_with(config, key, None, Arc::new(SystemClock))
     }
 
-    /// As [`NodeService::start`], with another clock.
+    /// As [`NodeService::start`], for pay where there are terms, and with another clock.
     ///
     /// # Errors
     /// As [`NodeService::start`].
-    pub fn start_with(config: NodeConfig, key: NodeKey, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+    pub fn start_with(
+        config: NodeConfig,
+        key: NodeKey,
+        pay: Option<PayTerms>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>> {
         let limits = Limits { per_coordinator: config.per_coordinator_quota, ..Limits::of(config.store_quota) };
         let store = Store::open(&config.dir, key.id(), limits, clock.clone())?;
         let capabilities = Capabilities::open(&capabilities_path(&config.dir))?;
-        let domain = Domain::default();
+        let cashier = Cashier::open(&config.dir, pay, key.clone(), clock.clone())?;
         let terms = Terms {
             id: key.id(),
             cores: config.cores.max(1),
             memory: config.memory,
             allow: config.allow.clone(),
-            domain,
+            domain: cashier.domain(),
         };
         let runners = RunnerPool::new(RunnerConfig {
             command: config.runner.clone(),
@@ -86,7 +92,7 @@ impl NodeService {
         runners.warm()?;
         let service = Arc::new(Self {
             key,
-            domain,
+            cashier,
             clock,
             store: Arc::new(store),
             capabilities: Arc::new(Mutex::new(capabilities)),
@@ -97,6 +103,7 @@ impl NodeService {
             config,
         });
         tokio::spawn(collect_garbage(Arc::downgrade(&service), service.config.gc_interval));
+        tokio::spawn(redeem_vouchers(Arc::downgrade(&service), service.config.redeem_interval));
         Ok(service)
     }
 
@@ -203,7 +210,21 @@ impl NodeService {
         // Afterwards: grants of blocks that are not kept are forgotten at the next collection.
         self.capabilities().grant(offer.capability, outputs.iter().map(|b| b.cid).collect()).map_err(node)?;
         let receipt = self.receipt(offer, envelope, &outputs).map_err(node)?;
-        Ok(Vote { receipt: SignedReceipt::sign(receipt, &self.domain, &self.key), outputs })
+        Ok(Vote { receipt: self.sign(from, offer, envelope, receipt).map_err(node)?, outputs })
+    }
+
+    /// Signs a receipt and keeps it until it is paid.
+    pub(crate) fn sign(
+        &self,
+        from: NodeId,
+        offer: &TaskOffer,
+        envelope: &TaskEnvelope,
+        receipt: TaskReceipt,
+    ) -> Result<SignedReceipt> {
+        let receipt = SignedReceipt::sign(receipt, &self.cashier.domain(), &self.key);
+        let now = self.clock.unix_seconds();
+        self.cashier.signed(Work::of(from, &offer.order.order, envelope.stage, receipt.clone(), now))?;
+        Ok(receipt)
     }
 
     fn receipt(&self, offer: &TaskOffer, envelope: &TaskEnvelope, outputs: &[OutputBlock]) -> Result<TaskReceipt> {
@@ -276,6 +297,14 @@ fn refuse(reason: &str) -> ControlReply {
     ControlReply::Refused(Error::unavailable(reason))
 }
 
+async fn redeem_vouchers(service: Weak<NodeService>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(service) = service.upgrade() else { return };
+        service.cashier.redeem_due().await;
+    }
+}
+
 async fn collect_garbage(service: Weak<NodeService>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
@@ -328,10 +357,17 @@ impl Volunteer for NodeService {
             memory: desk.terms().memory,
             store_quota,
             store_used,
+            pay: self.cashier.ask(),
         }
     }
 
     async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply {
+        if let Err(reason) = self.desk().check(&from, offer, self.clock.now().as_secs()) {
+            return OfferReply::Refused(reason);
+        }
+        if let Some(declined) = self.cashier.declines(&from, offer).await {
+            return declined;
+        }
         self.desk().offer(from, offer, self.clock.now())
     }
 
@@ -390,6 +426,13 @@ impl Volunteer for NodeService {
             },
             ControlRequest::Pointers => ControlReply::Pointers(self.store.pointers()),
             ControlRequest::Peers => ControlReply::Peers(Vec::new()),
+            ControlRequest::Pay(payment) => match self.cashier.pay(from, *payment) {
+                Ok(claims) => ControlReply::Claims(claims),
+                Err(error) => ControlReply::Refused(error),
+            },
+            ControlRequest::Receipt(order_hash) => {
+                ControlReply::Receipt(self.cashier.receipt(&from, &order_hash).map(Box::new))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conun_executor::{TaskOutput, canonical};
 use conun_types::{
-    Answer, Cid, Error, NodeId, OutputBlock, Result, TaskOffer,
+    Answer, Cid, Error, NodeId, OutputBlock, Result, SignedReceipt, TaskOffer, TaskReceipt, Vote, WorkUnits,
     port::{OfferReply, Volunteer},
     wire::{BlockError, ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
 };
@@ -32,11 +32,22 @@ pub enum LiarMode {
     Stall,
     /// Serves other bytes than those that a block's id names.
     CorruptBlock,
+    /// Asks pay for more units than the volumes give.
+    Inflate,
+    /// Signs another receipt for the same order when it is asked again.
+    Equivocate,
 }
 
 impl LiarMode {
     /// Every mode.
-    pub const ALL: [LiarMode; 4] = [LiarMode::WrongValue, LiarMode::DropRows, LiarMode::Stall, LiarMode::CorruptBlock];
+    pub const ALL: [LiarMode; 6] = [
+        LiarMode::WrongValue,
+        LiarMode::DropRows,
+        LiarMode::Stall,
+        LiarMode::CorruptBlock,
+        LiarMode::Inflate,
+        LiarMode::Equivocate,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -44,6 +55,8 @@ impl LiarMode {
             LiarMode::DropRows => "drop-rows",
             LiarMode::Stall => "stall",
             LiarMode::CorruptBlock => "corrupt-block",
+            LiarMode::Inflate => "inflate",
+            LiarMode::Equivocate => "equivocate",
         }
     }
 }
@@ -81,7 +94,20 @@ impl Twin {
         match self.mode {
             LiarMode::WrongValue => tamper(output, wrong_value),
             LiarMode::DropRows => tamper(output, drop_rows),
-            LiarMode::Stall | LiarMode::CorruptBlock => output,
+            LiarMode::Stall | LiarMode::CorruptBlock | LiarMode::Inflate | LiarMode::Equivocate => output,
+        }
+    }
+
+    /// The receipt with other units, signed as the first was.
+    fn resign(&self, signed: SignedReceipt, units: impl Fn(u64) -> u64) -> SignedReceipt {
+        let receipt = TaskReceipt { units: WorkUnits(units(signed.receipt.units.0)), ..signed.receipt };
+        SignedReceipt::sign(receipt, &self.honest.cashier.domain(), &self.honest.key)
+    }
+
+    fn vote(&self, vote: Vote) -> Vote {
+        match self.mode {
+            LiarMode::Inflate => Vote { receipt: self.resign(vote.receipt, |units| units.saturating_mul(2)), ..vote },
+            _ => vote,
         }
     }
 }
@@ -189,7 +215,8 @@ impl Volunteer for Twin {
         match self.honest.execute(from, &offer, &envelope).await {
             Ok(Executed { envelope, output, complaints }) => {
                 let output = self.tamper(output);
-                answer(self.honest.publish(from, &offer, &envelope, output).await, complaints)
+                let vote = self.honest.publish(from, &offer, &envelope, output).await;
+                answer(vote.map(|vote| self.vote(vote)), complaints)
             }
             Err((failure, complaints)) => answer(Err(failure), complaints),
         }
@@ -213,7 +240,12 @@ impl Volunteer for Twin {
     }
 
     async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {
-        self.honest.control(from, request).await
+        match self.honest.control(from, request).await {
+            ControlReply::Receipt(Some(receipt)) if self.mode == LiarMode::Equivocate => {
+                ControlReply::Receipt(Some(Box::new(self.resign(*receipt, |units| units.saturating_add(1)))))
+            }
+            reply => reply,
+        }
     }
 }
 

@@ -47,6 +47,20 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     Ok(plan)
 }
 
+/// The statement behind `EXPLAIN COST`, where `sql` is one.
+#[must_use]
+pub fn cost_of(sql: &str) -> Option<&str> {
+    let rest = keyword(sql.trim_start(), "EXPLAIN")?;
+    keyword(rest, "COST").filter(|statement| !statement.is_empty())
+}
+
+/// What follows `word` and the space after it, if `text` begins so.
+fn keyword<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(word.len())?;
+    let begins = head.eq_ignore_ascii_case(word) && rest.starts_with(char::is_whitespace);
+    begins.then(|| rest.trim_start())
+}
+
 /// Whether a statement asks and changes nothing.
 fn is_query(statement: &Statement) -> bool {
     match statement {
@@ -104,5 +118,18 @@ pub fn orders_rows(plan: &LogicalPlan) -> bool {
         LogicalPlan::Projection(projection) => orders_rows(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => orders_rows(&alias.input),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cost_of;
+
+    #[test]
+    fn explain_cost_is_told_from_explain() {
+        assert_eq!(cost_of("  explain\n cost  select 1"), Some("select 1"));
+        for other in ["explain select cost", "explain cost", "explain costs select 1", "select 1", "", "explain"] {
+            assert_eq!(cost_of(other), None, "{other}");
+        }
     }
 }

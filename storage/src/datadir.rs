@@ -155,6 +155,14 @@ pub fn load_or_create_key(dir: &DataDir, rng: &dyn Rng) -> Result<NodeKey> {
     Ok(key)
 }
 
+/// The key of the data folder at `dir`, which may be in use by its process.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Data`] where there is none, or it is damaged.
+pub fn read_key(dir: &Path) -> Result<NodeKey> {
+    load_key(&dir.join(KEY))
+}
+
 fn load_key(path: &Path) -> Result<NodeKey> {
     let damaged = || {
         Error::data(format!("key file {} is damaged", path.display()))

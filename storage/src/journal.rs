@@ -93,6 +93,16 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     }
 }
 
+/// The records of the log at `path`, up to the first damage; the file, which another process may be writing, stays as it
+/// is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::from(e).context(path.display()))?;
+    Ok(parse(&bytes).0)
+}
+
 fn open_at(path: &Path, end: u64) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     file.set_len(end)?;

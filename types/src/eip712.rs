@@ -1,10 +1,12 @@
 //! EIP-712 typed data: what a wallet shows, a contract checks and a signature covers.
 //! Source: <https://eips.ethereum.org/EIPS/eip-712>.
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::{Address, keccak256};
 
 /// The domain in which orders and receipts are signed: a signature for one chain and escrow is void on another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Domain {
     /// Chain id; 0 where no chain is used.
     pub chain_id: u64,

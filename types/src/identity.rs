@@ -127,6 +127,38 @@ impl fmt::Display for Address {
     }
 }
 
+impl FromStr for Address {
+    type Err = Error;
+
+    /// Hexadecimal digits after `0x`. Where there are capital and small letters, they must be the checksum of EIP-55.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::usage(format!("'{text}' is not an address")).with_hint("an address is 0x and 40 hexadecimal digits")
+        };
+        let digits = text.strip_prefix("0x").ok_or_else(wrong)?;
+        let bytes: [u8; 20] = hex::decode(digits).ok().and_then(|b| b.try_into().ok()).ok_or_else(wrong)?;
+        let address = Self(bytes);
+        let mixed = digits.contains(char::is_lowercase) && digits.contains(char::is_uppercase);
+        if mixed && address.checksummed() != text {
+            return Err(Error::usage(format!("'{text}' is mistyped: its checksum does not fit"))
+                .with_hint("compare it with where you copied it from"));
+        }
+        Ok(address)
+    }
+}
+
+impl Address {
+    /// As people write it, with the checksum of <https://eips.ethereum.org/EIPS/eip-55> in its capitals.
+    #[must_use]
+    pub fn checksummed(&self) -> String {
+        let digits = hex::encode(self.0);
+        let hash = keccak256(digits.as_bytes());
+        let capital = |i: usize| (hash[i / 2] >> (if i.is_multiple_of(2) { 4 } else { 0 })) & 0xf >= 8;
+        let cased = digits.chars().enumerate().map(|(i, c)| if capital(i) { c.to_ascii_uppercase() } else { c });
+        format!("0x{}", cased.collect::<String>())
+    }
+}
+
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -276,6 +308,18 @@ impl fmt::Debug for NodeKey {
 mod tests {
     use super::*;
     use crate::ambient::OsRng;
+
+    #[test]
+    fn addresses_have_checksums() {
+        // From the EIP.
+        let known = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+        assert_eq!(known.parse::<Address>().map(|a| a.checksummed()), Ok(known.to_owned()));
+        assert!(known.to_lowercase().parse::<Address>().is_ok());
+        assert!(known.replace("5aA", "5Aa").parse::<Address>().is_err(), "mistyped");
+        for wrong in ["", "0x", "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0x12", "0xzz"] {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn address_of_a_known_key() -> Result<()> {

@@ -127,7 +127,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// What `provider` has of an account.
     async fn earned(&self, id: &AccountId, provider: &Address) -> Result<Earned>;
 
-    /// What is known of a node.
+    /// What is known of a node and its operator. An address that was never delegated stands for itself.
     async fn provider(&self, node: &Address) -> Result<Provider>;
 
     /// All settlements of an account, in order.

@@ -4,10 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ambient::Rng,
+    amount::Amount,
     cid::Cid,
+    eip712::Domain,
     error::Error,
     identity::{NodeId, Signature, keccak256},
     lease::{Lease, LeaseId},
+    order::{JobId, SignedReceipt},
+    payment::{AccountId, ClaimedReceipt, SignedClaim, SignedVoucher},
     task::MemoryClass,
 };
 
@@ -107,6 +111,60 @@ pub struct Hello {
     pub store_quota: u64,
     /// Bytes in use.
     pub store_used: u64,
+    /// What it asks for its work; nothing where it works without a chain, and then only for coordinators without one.
+    #[serde(default)]
+    pub pay: Option<Ask>,
+}
+
+/// What a node asks for its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Where it is paid.
+    pub domain: Domain,
+    /// Least price of a work unit.
+    pub price: Amount,
+    /// Stages that may be unpaid before it does no more work.
+    pub exposure: u32,
+}
+
+/// Receipts of one stage that a coordinator is going to pay, for the node to claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagePay {
+    /// The job.
+    pub job: JobId,
+    /// The stage.
+    pub stage: u32,
+    /// Price of a unit, as it was ordered.
+    pub price: Amount,
+    /// The receipts.
+    pub receipts: Vec<ClaimedReceipt>,
+}
+
+/// A receipt that is not paid, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Penalty {
+    /// The job.
+    pub job: JobId,
+    /// The stage.
+    pub stage: u32,
+    /// The order that the receipt answers.
+    #[serde(with = "serde_bytes")]
+    pub order_hash: [u8; 32],
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Pay for work that was accepted since the last time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The account that pays.
+    pub account: AccountId,
+    /// All that the node has earned from it.
+    pub voucher: SignedVoucher,
+    /// What is new in it.
+    pub stages: Vec<StagePay>,
+    /// What is not paid.
+    pub penalties: Vec<Penalty>,
 }
 
 /// A control request: short questions and answers over `/conun/control/1`.
@@ -131,6 +189,10 @@ pub enum ControlRequest {
     Pointers,
     /// Whom do you know?
     Peers,
+    /// Here is your pay; sign for it.
+    Pay(Box<Payment>),
+    /// The receipt that you signed for the order with this hash.
+    Receipt(#[serde(with = "serde_bytes")] [u8; 32]),
 }
 
 /// Answers to [`ControlRequest`], in the same order.
@@ -146,6 +208,10 @@ pub enum ControlReply {
     Pointers(Vec<Pointer>),
     /// To `Peers`.
     Peers(Vec<PeerAddr>),
+    /// To `Pay`: a claim for each stage, in the same order.
+    Claims(Vec<SignedClaim>),
+    /// To `Receipt`: nothing where the node knows no such order of the asker's.
+    Receipt(Option<Box<SignedReceipt>>),
     /// The request was refused.
     Refused(Error),
 }

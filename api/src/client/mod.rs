@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use arrow_flight::{FlightClient, Ticket, flight_service_client::FlightServiceClient};
-use conun_engine::{JobOptions, JobRecord, ReceiptRecord};
+use conun_engine::{JobOptions, JobRecord, PayStatus, ReceiptRecord, Settled};
 use conun_storage::tables::TableInfo;
 use conun_types::{Cid, Error, JobId, Result};
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -149,6 +149,22 @@ impl Client {
     /// As [`Client::job`].
     pub async fn receipts(&self, id: &str) -> Result<Vec<ReceiptRecord>> {
         self.many(action::RECEIPTS, &named(id)).await
+    }
+
+    /// The account from which the coordinator pays.
+    ///
+    /// # Errors
+    /// [`conun_types::ErrorKind::Usage`] where it does not pay.
+    pub async fn account(&self) -> Result<PayStatus> {
+        self.one(action::ACCOUNT, &()).await
+    }
+
+    /// Settles on the chain what is owed; one answer a batch.
+    ///
+    /// # Errors
+    /// As [`Client::account`], and the chain's. Trying again never pays twice.
+    pub async fn settle(&self) -> Result<Vec<Settled>> {
+        self.many(action::SETTLE, &()).await
     }
 
     /// Plans a statement as a job; it runs once [`Client::results`] are asked for.

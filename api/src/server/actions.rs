@@ -32,6 +32,8 @@ pub(super) async fn run(engine: &Arc<Engine>, request: Action) -> Result<Bodies>
         action::JOB => one(&engine.job(&named(body)?)?),
         action::CANCEL => one(&engine.cancel(&named(body)?)?),
         action::RECEIPTS => many(engine.receipts(&named(body)?)?),
+        action::ACCOUNT => one(&engine.pay_status().await?),
+        action::SETTLE => many(engine.settle().await?),
         other => Err(Error::usage(format!("unknown action '{other}'"))),
     }
 }
@@ -73,6 +75,7 @@ fn status(engine: &Engine) -> Status {
     Status {
         agent: concat!("conun ", env!("CARGO_PKG_VERSION")).to_owned(),
         id: engine.id(),
+        domain: engine.domain(),
         volunteers: engine.volunteers().into_iter().map(volunteer).collect(),
     }
 }

@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{actions, download, metadata, upload};
 use crate::{
-    message::{MAX_ERROR_HEADER, SHARD_TICKET, VERIFY_HEADER, action},
+    message::{BUDGET_HEADER, MAX_ERROR_HEADER, SHARD_TICKET, VERIFY_HEADER, action},
     status::{from_datafusion, into_flight, to_status},
 };
 
@@ -96,7 +96,11 @@ fn options(headers: &MetadataMap) -> Result<JobOptions> {
     let text = |name: &'static str| headers.get(name).and_then(|v| v.to_str().ok());
     let max_error = text(MAX_ERROR_HEADER)
         .map(|t| t.parse().map_err(|_| Error::usage(format!("{MAX_ERROR_HEADER}: '{t}' is not a number"))));
-    Ok(JobOptions { verify: text(VERIFY_HEADER).map(str::parse).transpose()?, max_error: max_error.transpose()? })
+    Ok(JobOptions {
+        verify: text(VERIFY_HEADER).map(str::parse).transpose()?,
+        max_error: max_error.transpose()?,
+        budget: text(BUDGET_HEADER).map(str::parse).transpose()?,
+    })
 }
 
 fn flight_info(

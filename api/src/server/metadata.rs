@@ -43,6 +43,9 @@ pub(super) fn sql_info() -> Result<SqlInfoData> {
 
 /// Columns of a statement's answer, without making a job of it.
 pub(super) async fn statement_schema(engine: &Arc<Engine>, sql: &str) -> Result<SchemaRef> {
+    if let Some(schema) = conun_engine::quote_schema(sql) {
+        return Ok(schema);
+    }
     let plan = engine.session().state().create_logical_plan(sql).await.map_err(|e| from_datafusion(&e))?;
     Ok(Arc::clone(plan.schema().inner()))
 }

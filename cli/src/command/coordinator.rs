@@ -8,10 +8,10 @@ use std::{
 };
 
 use conun_api::Server;
-use conun_engine::{Engine, EngineConfig};
+use conun_engine::{Engine, EngineConfig, PayConfig};
 use conun_network::{ClientOnly, Host};
 use conun_storage::{DataDir, Tables, datadir::load_or_create_key, durable};
-use conun_types::{Clock, Error, NodeKey, OsRng, Result, Rng, SystemClock, port::Network};
+use conun_types::{AccountId, Amount, Clock, Error, NodeKey, OsRng, Result, Rng, SystemClock, port::Network};
 
 use super::node::host_config;
 use crate::{
@@ -63,7 +63,47 @@ async fn start_engine(
     // It ends with the last clone of the tables.
     drop(tables.spawn_upkeep(UPKEEP));
     let config = EngineConfig { verify: args.verify, ..EngineConfig::new(dir.folder("jobs")?) };
-    Engine::start(config, key, network, tables, clock, rng)
+    let pay = pay(args, dir, &key).await?;
+    Engine::start(config, key, network, tables, clock, rng, pay)
+}
+
+/// How work is paid, where there is a chain.
+async fn pay(args: &Coordinator, dir: &DataDir, key: &NodeKey) -> Result<Option<PayConfig>> {
+    let Some(ledger) = crate::chain::ledger(&args.chain, dir.path(), key).await? else { return Ok(None) };
+    Ok(Some(PayConfig {
+        ledger,
+        account: args.pay.account.map_or_else(|| own_account(dir), Ok)?,
+        price: sane_price(args.pay.price)?,
+        byte_day: Amount(args.pay.gib_day.0 >> 30),
+        dir: dir.folder("payments")?,
+        settle_every: Duration::from_secs(args.pay.settle_every),
+    }))
+}
+
+/// A price that says more about a slip of the pen than about work: a thousand tokens for some ten microseconds.
+fn sane_price(price: Amount) -> Result<Amount> {
+    let most: Amount = "1000".parse()?;
+    if price > most {
+        return Err(Error::usage(format!(
+            "--price {price} is absurd: a work unit is some ten microseconds of one core"
+        ))
+        .with_hint("prices are in tokens a unit, like 0.000001"));
+    }
+    Ok(price)
+}
+
+/// The account that this coordinator pays from unless another is named: drawn once, kept in the folder.
+fn own_account(dir: &DataDir) -> Result<AccountId> {
+    let path = dir.path().join("account");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let account = AccountId::generate(&OsRng);
+            durable::replace(&path, account.to_string().as_bytes(), durable::Durability::Durable)?;
+            Ok(account)
+        }
+        Err(error) => Err(Error::from(error).context(path.display())),
+    }
 }
 
 /// Asks the nodes for the tables of this key: the folder may have been lost.

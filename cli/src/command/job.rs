@@ -1,7 +1,8 @@
 //! `conun job`: what the coordinator remembers of its jobs.
 
-use conun_engine::{JobRecord, ReceiptRecord};
-use conun_types::Result;
+use conun_api::Client;
+use conun_engine::{JobRecord, ReceiptRecord, Transcript};
+use conun_types::{Amount, Result};
 
 use crate::{
     args::{Job, JobCommand, Listing, OneJob},
@@ -9,13 +10,14 @@ use crate::{
     human, print,
 };
 
-/// Dispatches `job ls|show|cancel|receipts`.
+/// Dispatches `job ls|show|cancel|receipts|verify`.
 pub(crate) async fn run(args: Job, context: &Context) -> Result<()> {
     match args.command {
         JobCommand::Ls(args) => list(&args, context).await,
         JobCommand::Show(args) => show(&args, context).await,
         JobCommand::Cancel(args) => cancel(&args, context).await,
         JobCommand::Receipts(args) => receipts(&args, context).await,
+        JobCommand::Verify(args) => super::verify::run(args, context).await,
     }
 }
 
@@ -52,11 +54,11 @@ async fn cancel(args: &OneJob, context: &Context) -> Result<()> {
 
 async fn receipts(args: &OneJob, context: &Context) -> Result<()> {
     let client = context.client(&args.listing.connect).await?;
-    let receipts = client.receipts(&args.job).await?;
+    let transcript = transcript(&client, &args.job).await?;
     if args.listing.json {
-        let job = client.job(&args.job).await?.id;
-        return print::json(&serde_json::json!({ "job": job, "receipts": receipts }));
+        return print::json(&transcript);
     }
+    let liars = transcript.liars;
     let row = |record: &ReceiptRecord| {
         let receipt = &record.receipt.receipt;
         vec![
@@ -66,10 +68,18 @@ async fn receipts(args: &OneJob, context: &Context) -> Result<()> {
             human::bytes(receipt.bytes),
             human::count(receipt.units.0),
             if record.accepted { "accepted" } else { "outvoted" }.to_owned(),
+            if liars.contains(&record.node) { Amount::ZERO } else { record.cost() }.to_string(),
         ]
     };
-    let rows: Vec<_> = receipts.iter().map(row).collect();
-    print::table(&["task", "node", ">rows", ">bytes", ">units", "verdict"], &rows)
+    let rows: Vec<_> = transcript.receipts.iter().map(row).collect();
+    print::table(&["task", "node", ">rows", ">bytes", ">units", "verdict", ">tokens"], &rows)
+}
+
+/// Everything that was signed for a job.
+pub(crate) async fn transcript(client: &Client, job: &str) -> Result<Transcript> {
+    let record = client.job(job).await?;
+    let receipts = client.receipts(&record.id.to_string()).await?;
+    Ok(Transcript { job: record.id, domain: client.status().await?.domain, liars: record.liars, receipts })
 }
 
 fn state(job: &JobRecord) -> String {
@@ -97,6 +107,7 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
         format!("rows      {}", human::count(job.rows)),
         format!("verified  {}{}", job.verified, bound(job)),
     ];
+    lines.extend(job.cost.map(|cost| format!("cost      {cost} tokens")));
     lines.extend(job.digest.as_ref().map(|digest| format!("digest    {digest} ({})", job.digest_kind)));
     lines.extend(job.error.as_ref().map(|error| format!("error     {error}")));
     lines.extend(job.liars.iter().map(|node| format!("liar      {node}")));

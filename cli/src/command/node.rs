@@ -1,25 +1,36 @@
 //! `conun node`: lends this machine's disk and cores.
 
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
+use std::{path::Path, sync::Arc, thread::available_parallelism, time::Duration};
 
 use conun_network::{Host, HostConfig};
-use conun_node::{NodeConfig, NodeService};
+use conun_node::{NodeConfig, NodeService, PayTerms};
 use conun_storage::{DataDir, datadir::load_or_create_key};
-use conun_types::{Error, OsRng, Result};
+use conun_types::{Error, NodeKey, OsRng, Result, SystemClock};
 
 use crate::{
-    args::{Node, Peer},
+    args::{Node, NodeCommand, Peer, ServeNode},
     service::{Ready, until_told_to_stop},
 };
 
 /// How long running answers may take once the node is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves until it is told to stop.
+/// Serves, or tells what the node has earned.
 pub(crate) async fn run(args: Node) -> Result<()> {
-    let dir = DataDir::open(&args.dir, "node")?;
+    let folder = args.serve.dir.clone();
+    match (args.command, folder) {
+        (Some(NodeCommand::Earnings(args)), _) => super::earnings::run(args).await,
+        (None, Some(folder)) => serve(args.serve, &folder).await,
+        (None, None) => Err(Error::usage("which folder?").with_hint("name the node's data folder with --dir")),
+    }
+}
+
+/// Serves until it is told to stop.
+async fn serve(args: ServeNode, folder: &Path) -> Result<()> {
+    let dir = DataDir::open(folder, "node")?;
     let key = load_or_create_key(&dir, &OsRng)?;
-    let service = NodeService::start(settings(&args)?, key.clone())?;
+    let pay = terms(&args, &dir, &key).await?;
+    let service = NodeService::start_with(settings(&args, folder)?, key.clone(), pay, Arc::new(SystemClock))?;
     let host = Host::start(host_config(&args.peer), &key, service.volunteer()).await?;
     service.attach(Arc::clone(&host) as _);
     Ready::new("node", &conun_types::port::Network::local_addr(host.as_ref()), None).announce(args.peer.json)?;
@@ -31,7 +42,18 @@ pub(crate) async fn run(args: Node) -> Result<()> {
     Ok(())
 }
 
-fn settings(args: &Node) -> Result<NodeConfig> {
+/// What the node works for, where there is a chain.
+async fn terms(args: &ServeNode, dir: &DataDir, key: &NodeKey) -> Result<Option<PayTerms>> {
+    let ledger = crate::chain::ledger(&args.chain, dir.path(), key).await?;
+    Ok(ledger.map(|ledger| PayTerms {
+        ledger,
+        price: args.price,
+        exposure: args.exposure,
+        redeem_after: Duration::from_secs(args.redeem_after),
+    }))
+}
+
+fn settings(args: &ServeNode, folder: &Path) -> Result<NodeConfig> {
     let runner = std::env::current_exe().map_err(|e| Error::from(e).context("this program cannot be found"))?;
     let cores = args.cores.map_or_else(|| available_parallelism().map_or(1, usize::from), |n| n as usize);
     Ok(NodeConfig {
@@ -41,7 +63,7 @@ fn settings(args: &Node) -> Result<NodeConfig> {
         memory: args.memory,
         allow: args.allow.clone(),
         liar: args.liar,
-        ..NodeConfig::new(&args.dir, runner)
+        ..NodeConfig::new(folder, runner)
     })
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, time::Duration};
 
 use conun_types::{
-    AccountId, Amount, Capability, Cid, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Outcome,
-    OutputBlock, PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
+    Capability, Cid, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Outcome, OutputBlock,
+    PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
     eip712::Domain,
     port::CallError,
     task::{output_volume, outputs_root},
@@ -70,7 +70,7 @@ async fn run(
         Ok(answer) => {
             let asked: HashSet<Cid> = offer.sources.iter().map(|s| s.cid).collect();
             let complaints = answer.complaints.into_iter().filter(|c| asked.contains(&c.cid)).take(16).collect();
-            return Ok((judge(task, &offer, peer, answer.outcome), complaints));
+            return Ok((judge(task, &offer, peer, answer.outcome, &context.domain()), complaints));
         }
         Err(CallError::Busy { retry_after, .. }) => Ended::Busy(retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)),
         Err(CallError::Misbehaved { reason, .. }) => Ended::Cheated(reason),
@@ -83,18 +83,19 @@ fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: 
     let mut nonce = [0u8; 8];
     context.rng.fill(&mut nonce);
     let timeout = context.config.task_timeout;
+    let (account, price) = context.payments.as_ref().map(|p| (p.account(), p.price())).unwrap_or_default();
     let order = TaskOrder {
+        account,
         job: context.job,
         task_cid: task.cid,
         provider,
         // 63 random bits: unique for a requester without a counter that a crash could turn back.
         nonce: u64::from_le_bytes(nonce) >> 1,
-        account: AccountId::default(),
-        price: Amount::ZERO,
+        price,
         deadline: context.clock.unix_seconds() + timeout.as_secs(),
     };
     Ok(TaskOffer {
-        order: SignedOrder::sign(order, &Domain::default(), &context.key)?,
+        order: SignedOrder::sign(order, &context.domain(), &context.key)?,
         envelope_len: task.bytes.len() as u64,
         profile: task.envelope.profile,
         memory: task.envelope.memory,
@@ -109,9 +110,9 @@ fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: 
     })
 }
 
-fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome) -> Ended {
+fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome, domain: &Domain) -> Ended {
     match outcome {
-        Outcome::Done(vote) => match check(task, offer, &vote) {
+        Outcome::Done(vote) => match check(task, offer, &vote, domain) {
             Ok(()) => Ended::Voted(Box::new(checked(task, offer, peer, vote))),
             Err(error) => Ended::Cheated(error.to_string()),
         },
@@ -130,8 +131,8 @@ fn readable(text: &str) -> String {
 }
 
 /// Everything that can be checked without running the task again.
-fn check(task: &Prepared, offer: &TaskOffer, vote: &Vote) -> Result<()> {
-    vote.receipt.check(&offer.order.order, &Domain::default())?;
+fn check(task: &Prepared, offer: &TaskOffer, vote: &Vote, domain: &Domain) -> Result<()> {
+    vote.receipt.check(&offer.order.order, domain)?;
     let receipt = &vote.receipt.receipt;
     let wrong = |what: &str| Err(Error::data(format!("the receipt's {what} does not fit the task")));
     if receipt.profile != task.envelope.profile {
@@ -168,6 +169,7 @@ fn checked(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, vote: Vote) -> C
             task_cid: task.cid,
             node: peer.id,
             accepted: false,
+            order: offer.order.clone(),
             receipt: vote.receipt,
         },
     }

@@ -1,6 +1,7 @@
 //! One task: its envelope, its replicas, its verdict.
 
 mod attempt;
+mod pay;
 mod settle;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use conun_types::{Cid, Complaint, Error, NodeId, Result, Source, port::CallError, wire::ReadBlock};
+use conun_types::{Amount, Cid, Complaint, Error, NodeId, Result, Source, port::CallError, wire::ReadBlock};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, join_all},
@@ -43,12 +43,14 @@ const SAMPLE: u64 = 16 << 10;
 
 /// Settles the tasks of one job.
 #[derive(Clone)]
-pub(crate) struct Settler(Arc<Parts>);
+pub(crate) struct Settler(pub(super) Arc<Parts>);
 
-struct Parts {
-    context: JobContext,
+pub(super) struct Parts {
+    pub(super) context: JobContext,
     lineage: Lineage,
-    notes: Notes,
+    pub(super) notes: Notes,
+    /// What the tasks in flight will cost at least.
+    pub(super) reserved: Mutex<Amount>,
     /// Held while a lost task is run again, so that its many readers do not each do it; counts how often it was. One gate
     /// a task: running it again may need blocks of other lost tasks.
     rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<usize>>>>,
@@ -56,9 +58,8 @@ struct Parts {
 
 impl Settler {
     pub(crate) fn new(context: JobContext) -> Self {
-        let parts =
-            Parts { context, lineage: Lineage::default(), notes: Notes::default(), rebuilding: Default::default() };
-        Self(Arc::new(parts))
+        let (lineage, notes, reserved, rebuilding) = Default::default();
+        Self(Arc::new(Parts { context, lineage, notes, reserved, rebuilding }))
     }
 
     pub(crate) fn context(&self) -> &JobContext {
@@ -72,11 +73,13 @@ impl Settler {
     /// Runs `task` until enough replicas agree.
     ///
     /// # Errors
-    /// Data where the query itself fails on the data or needs more memory than the largest class; Unavailable where no
+    /// Budget where the job cannot afford it; Data where the query itself fails on the data or needs more memory than the largest class; Unavailable where no
     /// node is left; Verification where those that are left cannot agree.
     pub(crate) async fn settle(&self, task: Arc<Prepared>) -> Result<Settled> {
+        let _reserved = self.reserve(&task).await?;
         let settled = self.agree(task).await?;
         self.0.lineage.record(&settled);
+        self.owe(&settled)?;
         self.0.notes.settled(&settled);
         Ok(settled)
     }
@@ -154,6 +157,7 @@ impl Settler {
                 return Err(Error::verification(what));
             }
             self.0.lineage.record(&again);
+            self.owe(&again)?;
             self.0.notes.settled_again(&again);
             self.0.notes.warn(format!("stage {stage}: blocks were lost with their nodes and made again"));
             Ok(())
@@ -221,6 +225,9 @@ impl Settler {
         tracing::warn!(%node, how, "caught");
         self.0.context.fleet.quarantine(node);
         self.0.notes.liar(node);
+        if let Some(payments) = &self.0.context.payments {
+            payments.caught(self.0.context.job, node, how);
+        }
     }
 
     /// `node` sent wrong bytes for `cid`, or has it no more: read it elsewhere.

@@ -9,10 +9,13 @@ use crate::repo::{Finding, TextFile};
 /// product keeps apart. `None`: any.
 const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("conun-types", Some(&[])),
+    ("conun-trust", Some(&["conun-types"])),
+    ("conun-sim", Some(&["conun-types", "conun-trust"])),
+    ("conun-functions", Some(&[])),
     ("conun-storage", Some(&["conun-types"])),
     ("conun-network", Some(&["conun-types"])),
-    ("conun-planner", Some(&["conun-types"])),
-    ("conun-executor", Some(&["conun-types"])),
+    ("conun-planner", Some(&["conun-types", "conun-functions"])),
+    ("conun-executor", Some(&["conun-types", "conun-functions"])),
     ("conun-node", Some(&["conun-types", "conun-storage", "conun-executor"])),
     ("conun-engine", Some(&["conun-types", "conun-storage", "conun-planner", "conun-executor"])),
     ("conun-chain", Some(&["conun-types"])),

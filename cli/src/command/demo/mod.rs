@@ -1,12 +1,13 @@
 //! `conun demo`: the whole of Conun on one machine, in a temporary folder that is gone afterwards.
 //!
 //! Six node processes and a coordinator over libp2p on loopback; five real tables, erasure-coded; queries whose answers
-//! are known beforehand; one node that lies from the start, one that is killed in the middle of a query. Everything
-//! that must hold is checked; only then is the exit code 0.
+//! are known beforehand; one node that lies from the start, one that is killed in the middle of a query; pay, settled on
+//! a chain that lies in the same folder. Everything that must hold is checked; only then is the exit code 0.
 
 mod network;
 mod report;
 mod scenario;
+mod settlement;
 mod story;
 
 use conun_types::{Error, Result};

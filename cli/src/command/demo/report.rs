@@ -4,6 +4,7 @@ use conun_engine::{JobRecord, StageRow};
 use conun_types::NodeId;
 use serde::Serialize;
 
+use super::settlement::{Balance, Settlement};
 use crate::{human, print};
 
 /// The result of a demo. Issue 2 fixes the names.
@@ -20,6 +21,8 @@ pub(super) struct Report {
     pub(super) receipts: usize,
     /// Work units of accepted tasks, by node.
     pub(super) earned: Vec<Earned>,
+    /// What was paid for it on the chain.
+    pub(super) settlement: Option<Settlement>,
     pub(super) seconds: f64,
     /// What did not hold.
     pub(super) problems: Vec<String>,
@@ -76,7 +79,7 @@ pub(super) struct Earned {
 
 /// The summary at the end.
 pub(super) fn summary(report: &Report) -> String {
-    let sections = [metering(report), earnings(report), conclusion(report)];
+    let sections = [metering(report), earnings(report), settlement(report), conclusion(report)];
     sections.join("\n")
 }
 
@@ -121,6 +124,27 @@ fn earnings(report: &Report) -> String {
     let rows: Vec<_> = report.earned.iter().map(row).collect();
     let headers = ["provider", ">accepted", ">outvoted", ">units earned", ""];
     format!("What each node has a signed receipt for\n\n{}", print::columns(&headers, &rows))
+}
+
+/// Who was paid, and how it was checked.
+fn settlement(report: &Report) -> String {
+    let Some(settlement) = &report.settlement else { return String::new() };
+    let row = |balance: &Balance| {
+        let name = balance.index.map_or_else(|| balance.node.short(), |i| format!("node {i}"));
+        let got = balance.after.less(balance.before);
+        vec![name, balance.payout.to_string(), balance.before.to_string(), got.to_string(), balance.after.to_string()]
+    };
+    let rows: Vec<_> = settlement.balances.iter().map(row).collect();
+    let headers = ["provider", "paid to", ">tokens before", ">paid", ">after"];
+    format!(
+        "Who was paid: {} stage records settled on chain {} for {} gas\n\n{}\nMerkle-sum root {}: rebuilt from the \
+         records in the event, which match the receipts\n",
+        human::count(settlement.stages as u64),
+        settlement.chain,
+        human::count(settlement.gas),
+        print::columns(&headers, &rows),
+        settlement.root,
+    )
 }
 
 fn conclusion(report: &Report) -> String {

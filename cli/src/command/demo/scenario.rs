@@ -16,6 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::{
     network::{LIAR, NODES, Network},
     report::{Earned, Query, Report, Storage},
+    settlement,
     story::Story,
 };
 use crate::{human, output};
@@ -101,7 +102,7 @@ fn add_up(tables: &[TableInfo]) -> Storage {
 /// Runs one query, killing a node on the way if asked to, and compares the answer with the known one.
 async fn ask(network: &mut Network, case: &Case, kills: bool, course: &mut Course, story: &Story) -> Result<()> {
     story.now(format!("{}: asking", case.name));
-    let options = JobOptions { verify: Some(Verify::Quorum), max_error: None };
+    let options = JobOptions { verify: Some(Verify::Quorum), ..JobOptions::default() };
     let client = network.client.clone();
     let job = client.submit(case.sql, &options).await?.job;
     let answer = rows(&client, job);
@@ -177,6 +178,14 @@ async fn conclude(
 ) -> Result<Report> {
     story.now("collecting receipts");
     let (receipts, earned) = earnings(network, &course.jobs).await?;
+    story.now("settling");
+    let settlement = match settlement::settle(&network.client, &network.money, &course.jobs, &network.ids()).await {
+        Ok(settlement) => Some(settlement),
+        Err(error) => {
+            course.problems.push(format!("settlement: {error}"));
+            None
+        }
+    };
     if course.liars != [network.id(LIAR)] {
         course.problems.push(format!("exactly node {LIAR} should have been named a liar"));
     }
@@ -196,6 +205,7 @@ async fn conclude(
         storage,
         receipts,
         earned,
+        settlement,
         seconds: took.as_secs_f64(),
         problems: course.problems,
     })

@@ -2,14 +2,15 @@
 //!
 //! Layout: `DIR/node-I` and `DIR/coordinator` are data folders, `DIR/owner.key` is the key that owns the tables (apart
 //! from the coordinator, so that losing its folder loses no table), `DIR/*.log` what the processes say, and
-//! `DIR/devnet.json` who runs.
+//! `DIR/devnet.json` who runs. With `--chain`, `DIR/operator-I.key` stands for node I, and `DIR/chain` is the embedded chain.
 
 mod down;
+mod money;
 mod state;
 mod status;
 mod up;
 
-pub(super) use self::up::wait_for_volunteers;
+pub(super) use self::{money::Money, up::wait_for_volunteers};
 
 use std::path::Path;
 

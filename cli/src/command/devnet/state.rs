@@ -6,7 +6,7 @@ use std::{
 };
 
 use conun_storage::durable::{self, Durability};
-use conun_types::{Error, NodeId, Result};
+use conun_types::{Address, Error, NodeId, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{process::ProcessId, service::Ready};
@@ -24,6 +24,18 @@ pub(super) struct State {
     pub(super) size: u32,
     pub(super) coordinators: Vec<Member>,
     pub(super) nodes: Vec<Member>,
+    /// Where work is paid, if it is; the next `up` takes it over.
+    #[serde(default)]
+    pub(super) chain: Option<ChainState>,
+}
+
+/// The chain of a devnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChainState {
+    /// As `--chain` named it.
+    pub(super) chain: String,
+    /// The escrow.
+    pub(super) escrow: Address,
 }
 
 /// One process of it.
@@ -46,7 +58,7 @@ impl Member {
 
 impl State {
     pub(super) fn new(port: u16, size: u32) -> Self {
-        Self { format: FORMAT, port, size, coordinators: Vec::new(), nodes: Vec::new() }
+        Self { format: FORMAT, port, size, coordinators: Vec::new(), nodes: Vec::new(), chain: None }
     }
 
     fn path(dir: &Path) -> PathBuf {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     none_here,
-    state::{Member, State},
+    state::{ChainState, Member, State},
 };
 use crate::{args::DevnetDir, print};
 
@@ -15,6 +15,8 @@ pub(super) struct Report {
     coordinator: Option<CoordinatorRow>,
     coordinators: Vec<CoordinatorRow>,
     nodes: Vec<NodeRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<ChainState>,
 }
 
 #[derive(Clone, Serialize)]
@@ -59,7 +61,8 @@ pub(super) fn tell(state: &State, json: bool) -> Result<()> {
 
 fn report(state: &State) -> Report {
     let coordinators: Vec<CoordinatorRow> = state.coordinators.iter().map(coordinator).collect();
-    Report { coordinator: coordinators.first().cloned(), coordinators, nodes: state.nodes.iter().map(node).collect() }
+    let (coordinator, nodes) = (coordinators.first().cloned(), state.nodes.iter().map(node).collect());
+    Report { coordinator, coordinators, nodes, chain: state.chain.clone() }
 }
 
 fn coordinator(m: &Member) -> CoordinatorRow {

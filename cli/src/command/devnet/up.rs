@@ -8,12 +8,12 @@ use std::{
 };
 
 use conun_api::{Client, DEFAULT_PORT};
-use conun_types::{Error, Result};
+use conun_types::{Address, Error, Result};
 use futures::future::try_join_all;
 
 use super::{
-    down,
-    state::{Member, State, lock},
+    Money, down,
+    state::{ChainState, Member, State, lock},
     status,
 };
 use crate::{
@@ -38,8 +38,9 @@ pub(super) async fn run(args: DevnetUp, context: &Context) -> Result<()> {
         return Err(Error::usage(format!("a devnet is already running in {}", dir.display()))
             .with_hint(format!("stop it with: conun devnet down --dir {}", dir.display())));
     }
-    let plan = Plan::new(&args, dir, old.as_ref())?;
+    let mut plan = Plan::new(&args, dir, old.as_ref())?;
     plan.check()?;
+    plan.money = plan.prepare_money(old.as_ref()).await?;
     let devnet = tokio::select! {
         devnet = plan.start(context) => devnet?,
         () = signals.next() => return Err(Error::unavailable("interrupted")),
@@ -70,7 +71,11 @@ struct Plan<'a> {
     dir: PathBuf,
     nodes: u32,
     port: u16,
+    money: Option<Money>,
 }
+
+/// What `--chain` is for a devnet that stops paying.
+const NO_CHAIN: &str = "none";
 
 /// Running services, and what was written down about them.
 struct Running {
@@ -86,7 +91,26 @@ impl<'a> Plan<'a> {
         if let Some((index, _)) = args.liar.iter().find(|(index, _)| *index >= nodes) {
             return Err(Error::usage(format!("there is no node {index} among {nodes}")).with_hint("nodes count from 0"));
         }
-        Ok(Self { args, dir, nodes, port })
+        Ok(Self { args, dir, nodes, port, money: None })
+    }
+
+    /// `--chain` as it is given now, else as the last time.
+    fn chain(&self, old: Option<&State>) -> Option<ChainState> {
+        let known = old.and_then(|state| state.chain.clone());
+        match &self.args.chain {
+            Some(chain) if chain == NO_CHAIN => None,
+            Some(chain) => {
+                let escrow = known.filter(|known| known.chain == *chain).map(|known| known.escrow).unwrap_or_default();
+                Some(ChainState { chain: chain.clone(), escrow })
+            }
+            None => known,
+        }
+    }
+
+    async fn prepare_money(&self, old: Option<&State>) -> Result<Option<Money>> {
+        let Some(ChainState { chain, escrow }) = self.chain(old) else { return Ok(None) };
+        let escrow = Some(escrow).filter(|escrow| *escrow != Address::default());
+        Money::prepare(&chain, &self.dir, escrow).await.map(Some)
     }
 
     /// Port of coordinator `index`.
@@ -106,7 +130,14 @@ impl<'a> Plan<'a> {
 
     async fn start(&self, context: &Context) -> Result<Running> {
         let mut state = State::new(self.port, self.nodes);
+        state.chain = self.money.as_ref().map(|money| ChainState { chain: money.chain.clone(), escrow: money.escrow });
         let mut services = self.start_nodes(&mut state).await?;
+        if let Some(money) = &self.money {
+            for index in 0..self.nodes {
+                let node = self.dir.join(format!("node-{index}"));
+                money.endow_node(&node, &self.dir.join(format!("operator-{index}.key"))).await?;
+            }
+        }
         let bootstrap: Vec<&str> = state.nodes.iter().map(|m| m.address.as_str()).collect();
         let launches: Vec<Launch> = (0..self.args.coordinators).map(|i| self.coordinator(i, &bootstrap)).collect();
         let coordinators = try_join_all(launches.iter().map(Service::start)).await?;
@@ -140,6 +171,7 @@ impl<'a> Plan<'a> {
         args.extend(option("--store", self.args.store.clone()).into_iter().flatten());
         args.extend(option("--cores", self.args.cores.map(|n| n.to_string())).into_iter().flatten());
         args.extend(option("--memory", self.args.memory.clone()).into_iter().flatten());
+        args.extend(self.money.iter().flat_map(Money::flags));
         self.launch(format!("node-{index}"), args)
     }
 
@@ -149,6 +181,7 @@ impl<'a> Plan<'a> {
         let mut args: Vec<OsString> = vec!["coordinator".into(), "--dir".into(), self.dir.join(&name).into()];
         args.extend(["--key".into(), self.dir.join(format!("owner{suffix}.key")).into()]);
         args.extend(["--port".into(), self.port_of(index).to_string().into()]);
+        args.extend(self.money.iter().flat_map(Money::flags));
         args.extend(bootstrap.iter().flat_map(|addr| ["--bootstrap".into(), OsString::from(*addr)]));
         self.launch(name, args)
     }
@@ -162,6 +195,9 @@ impl<'a> Plan<'a> {
         for coordinator in &state.coordinators {
             let url = coordinator.url.as_deref().unwrap_or_default();
             wait_for_volunteers(url, token.as_deref(), self.nodes as usize).await?;
+            if let Some(money) = &self.money {
+                money.endow_coordinator(&Client::connect(url, token.as_deref()).await?).await?;
+            }
         }
         Ok(())
     }

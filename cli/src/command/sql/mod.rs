@@ -38,7 +38,7 @@ enum Session {
     /// In this process, over local files.
     Local(Local),
     /// On a network, through its coordinator.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 impl Session {
@@ -51,7 +51,7 @@ impl Session {
         }
         let verify = context.config.verify.as_deref().map(str::parse).transpose()?;
         let client = context.client(&args.connect).await?;
-        Ok(Self::Remote(Remote::new(client, args.options(verify), !args.quiet)))
+        Ok(Self::Remote(Box::new(Remote::new(client, args.options(verify), !args.quiet))))
     }
 
     async fn start(&self, sql: &str) -> Result<Answer> {

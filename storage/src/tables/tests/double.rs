@@ -56,6 +56,7 @@ impl Node {
             memory: MemoryClass::Small,
             store_quota,
             store_used,
+            pay: None,
         }
     }
 
@@ -78,6 +79,8 @@ impl Node {
             }
             ControlRequest::Hello => ControlReply::Hello(self.hello()),
             ControlRequest::Peers => ControlReply::Peers(vec![]),
+            ControlRequest::Pay(_) => ControlReply::Claims(vec![]),
+            ControlRequest::Receipt(_) => ControlReply::Receipt(None),
         }
     }
 }

@@ -1,0 +1,498 @@
+//! The book of an account: what was accepted, what is owed to whom, what was vouched for and settled. Values and a
+//! journal; no network, no chain, no clock.
+//!
+//! A line is written before anything that follows from it is signed, so that a crash at any point neither pays twice nor
+//! forgets what was accepted: what a running job had accepted is owed once the book is opened again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use conun_storage::{block::Durability, journal::Journal};
+use conun_types::{
+    AccountId, Address, Amount, JobId, NodeId, Result, StageRecord, Volume, WorkUnits,
+    payment::{ClaimedReceipt, Earning, Settlement, SignedClaim, SignedSettlement},
+    wire::{Penalty, StagePay},
+};
+use serde::{Deserialize, Serialize};
+
+/// Records of one settlement: about 1,600 gas each.
+const MAX_RECORDS: usize = 2_000;
+/// Lines after which the book is rewritten when nothing is in flight.
+const COMPACT_AT: usize = 20_000;
+
+/// A receipt that a verdict accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Accepted {
+    pub(crate) job: JobId,
+    pub(crate) stage: u32,
+    pub(crate) node: NodeId,
+    pub(crate) price: Amount,
+    pub(crate) receipt: ClaimedReceipt,
+    /// What came out, for the record.
+    pub(crate) output: Volume,
+}
+
+/// A line of the journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Entry {
+    /// A verdict accepted a receipt; it is owed once its job lets go of it.
+    Accepted(Box<Accepted>),
+    /// A receipt is not paid.
+    Refused { node: NodeId, penalty: Penalty },
+    /// A node cheated in a job: nothing of it is paid there.
+    Caught { job: JobId, node: NodeId, reason: String },
+    /// What a node did in a job so far is owed.
+    Owed { job: JobId, node: NodeId },
+    /// The node has a voucher, and signed for what came with it.
+    Vouched { node: NodeId, told: Told, claims: Vec<SignedClaim> },
+    /// A settlement was signed.
+    Batch(Box<SignedSettlement>),
+    /// The chain has it.
+    Settled,
+    /// Another batch took its number: its records are to be settled again.
+    Dropped,
+    /// What was owed in all when the book was rewritten.
+    Total { node: NodeId, cumulative: Amount, vouched: Amount },
+    /// A record that was not settled when the book was rewritten.
+    Open(Box<StageRecord>),
+}
+
+/// What a node was told with a voucher.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// Worth of the voucher.
+    pub(crate) cumulative: Amount,
+    /// The receipts that were new in it.
+    pub(crate) stages: Vec<StagePay>,
+    /// How many penalties.
+    pub(crate) penalties: u64,
+}
+
+/// What is owed to a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owing {
+    /// In all, from the first day.
+    pub(crate) cumulative: Amount,
+    /// Up to where the node has signed for it.
+    pub(crate) vouched: Amount,
+    /// What is new since then.
+    pub(crate) stages: Vec<StagePay>,
+    /// What is refused and not told yet.
+    pub(crate) penalties: Vec<Penalty>,
+}
+
+impl Owing {
+    /// Forgets what the node was told; what came to be owed meanwhile stays.
+    fn take(&mut self, told: &Told) {
+        self.vouched = self.vouched.max(told.cumulative);
+        let gone: BTreeSet<_> = told.stages.iter().flat_map(|s| &s.receipts).map(|r| r.order_hash).collect();
+        for stage in &mut self.stages {
+            stage.receipts.retain(|r| !gone.contains(&r.order_hash));
+        }
+        self.stages.retain(|stage| !stage.receipts.is_empty());
+        let penalties = usize::try_from(told.penalties).unwrap_or(usize::MAX).min(self.penalties.len());
+        self.penalties.drain(..penalties);
+    }
+}
+
+/// The book.
+pub(crate) struct Book {
+    account: AccountId,
+    journal: Journal<Entry>,
+    /// Accepted in jobs that run.
+    running: BTreeMap<(JobId, NodeId), Vec<Accepted>>,
+    caught: BTreeSet<(JobId, NodeId)>,
+    owing: BTreeMap<NodeId, Owing>,
+    /// Owed and not settled.
+    records: BTreeMap<(JobId, u32, NodeId), StageRecord>,
+    batch: Option<SignedSettlement>,
+    /// The records of that batch.
+    in_batch: BTreeMap<(JobId, u32, NodeId), StageRecord>,
+}
+
+impl Book {
+    /// Opens the book of `account` at `path`.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn open(path: &Path, account: AccountId) -> Result<Self> {
+        let (journal, entries) = Journal::open(path)?;
+        let mut book = Self {
+            account,
+            journal,
+            running: BTreeMap::new(),
+            caught: BTreeSet::new(),
+            owing: BTreeMap::new(),
+            records: BTreeMap::new(),
+            batch: None,
+            in_batch: BTreeMap::new(),
+        };
+        for entry in entries {
+            book.enter(entry)?;
+        }
+        let interrupted: Vec<(JobId, NodeId)> = book.running.keys().copied().collect();
+        for (job, node) in interrupted {
+            book.write(Entry::Owed { job, node }, Durability::Durable)?;
+        }
+        book.compact()?;
+        Ok(book)
+    }
+
+    fn write(&mut self, entry: Entry, durability: Durability) -> Result<()> {
+        self.journal.append(&entry, durability)?;
+        self.enter(entry)
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<()> {
+        match entry {
+            Entry::Accepted(work) => {
+                if !self.caught.contains(&(work.job, work.node)) {
+                    self.running.entry((work.job, work.node)).or_default().push(*work);
+                }
+            }
+            Entry::Refused { node, penalty } => self.owing.entry(node).or_default().penalties.push(penalty),
+            Entry::Caught { job, node, reason } => self.enter_caught(job, node, &reason),
+            Entry::Owed { job, node } => self.enter_owed(job, node)?,
+            Entry::Vouched { node, told, .. } => self.owing.entry(node).or_default().take(&told),
+            Entry::Batch(settlement) => {
+                let of = |r: &StageRecord| (r.job, r.stage, r.provider);
+                let taken: BTreeSet<_> = settlement.settlement.records.iter().map(of).collect();
+                let (inside, rest) =
+                    std::mem::take(&mut self.records).into_iter().partition(|(_, r)| taken.contains(&of(r)));
+                (self.in_batch, self.records) = (inside, rest);
+                self.batch = Some(*settlement);
+            }
+            Entry::Settled => {
+                self.batch = None;
+                self.in_batch.clear();
+            }
+            Entry::Dropped => {
+                self.batch = None;
+                for (key, record) in std::mem::take(&mut self.in_batch) {
+                    add(self.records.entry(key), record);
+                }
+            }
+            Entry::Total { node, cumulative, vouched } => {
+                self.owing.insert(node, Owing { cumulative, vouched, ..Owing::default() });
+            }
+            Entry::Open(record) => {
+                let node = self.owing.keys().find(|n| n.address().is_ok_and(|a| a == record.provider)).copied();
+                if let Some(node) = node {
+                    self.records.insert((record.job, record.stage, node), *record);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_caught(&mut self, job: JobId, node: NodeId, reason: &str) {
+        self.caught.insert((job, node));
+        let void = self.running.remove(&(job, node)).unwrap_or_default();
+        let penalty = |work: Accepted| Penalty {
+            job,
+            stage: work.stage,
+            order_hash: work.receipt.order_hash,
+            reason: reason.to_owned(),
+        };
+        self.owing.entry(node).or_default().penalties.extend(void.into_iter().map(penalty));
+    }
+
+    fn enter_owed(&mut self, job: JobId, node: NodeId) -> Result<()> {
+        let provider = node.address()?;
+        for work in self.running.remove(&(job, node)).unwrap_or_default() {
+            let record = record_of(&work, provider);
+            let owing = self.owing.entry(node).or_default();
+            owing.cumulative = owing.cumulative.plus(record.amount);
+            let same = |s: &&mut StagePay| (s.job, s.stage, s.price) == (job, work.stage, work.price);
+            match owing.stages.iter_mut().find(same) {
+                Some(stage) => stage.receipts.push(work.receipt),
+                None => owing.stages.push(StagePay {
+                    job,
+                    stage: work.stage,
+                    price: work.price,
+                    receipts: vec![work.receipt],
+                }),
+            }
+            add(self.records.entry((job, work.stage, node)), record);
+        }
+        Ok(())
+    }
+
+    /// Notes a receipt that a verdict accepted.
+    pub(crate) fn accept(&mut self, work: Accepted) -> Result<()> {
+        self.write(Entry::Accepted(Box::new(work)), Durability::Volatile)
+    }
+
+    /// Notes a receipt that is not paid, and why.
+    pub(crate) fn refuse(&mut self, node: NodeId, penalty: Penalty) -> Result<()> {
+        self.write(Entry::Refused { node, penalty }, Durability::Volatile)
+    }
+
+    /// Notes that `node` cheated in `job`: what is not owed yet never will be.
+    pub(crate) fn catch(&mut self, job: JobId, node: NodeId, reason: &str) -> Result<()> {
+        if self.caught.contains(&(job, node)) {
+            return Ok(());
+        }
+        self.write(Entry::Caught { job, node, reason: reason.to_owned() }, Durability::Volatile)
+    }
+
+    /// Stages of running jobs and of unsigned vouchers for which `node` waits.
+    pub(crate) fn waiting_stages(&self, node: &NodeId) -> usize {
+        let running = self.running.iter().filter(|((_, n), _)| n == node);
+        let of_job = |works: &Vec<Accepted>| works.iter().map(|w| w.stage).collect::<BTreeSet<_>>().len();
+        running.map(|(_, works)| of_job(works)).sum::<usize>() + self.owing.get(node).map_or(0, |o| o.stages.len())
+    }
+
+    /// Everything that `node` did in running jobs is owed now.
+    pub(crate) fn owe_now(&mut self, node: &NodeId) -> Result<()> {
+        let jobs: Vec<JobId> = self.running.keys().filter(|(_, n)| n == node).map(|(job, _)| *job).collect();
+        jobs.into_iter().try_for_each(|job| self.write(Entry::Owed { job, node: *node }, Durability::Durable))
+    }
+
+    /// `job` has ended: what it accepted is owed.
+    pub(crate) fn end(&mut self, job: JobId) -> Result<()> {
+        let nodes: Vec<NodeId> = self.running.keys().filter(|(j, _)| *j == job).map(|(_, node)| *node).collect();
+        nodes.into_iter().try_for_each(|node| self.write(Entry::Owed { job, node }, Durability::Durable))?;
+        self.caught.retain(|(j, _)| *j != job);
+        Ok(())
+    }
+
+    /// Whom something is owed or to be told: nodes that have not signed for all of it.
+    pub(crate) fn unsigned(&self) -> Vec<NodeId> {
+        let waits = |o: &Owing| o.cumulative > o.vouched || !o.penalties.is_empty();
+        self.owing.iter().filter(|(_, owing)| waits(owing)).map(|(node, _)| *node).collect()
+    }
+
+    /// What is owed to `node`.
+    pub(crate) fn owing(&self, node: &NodeId) -> Owing {
+        self.owing.get(node).cloned().unwrap_or_default()
+    }
+
+    /// `node` took a voucher with what it was `told`, and signed `claims`.
+    pub(crate) fn vouched(&mut self, node: NodeId, told: Told, claims: Vec<SignedClaim>) -> Result<()> {
+        self.write(Entry::Vouched { node, told, claims }, Durability::Durable)
+    }
+
+    /// All that is owed to anybody, and what running jobs will add if they end well.
+    pub(crate) fn total(&self) -> Amount {
+        let running = self.running.values().flatten().map(|w| w.price.times(w.receipt.units));
+        self.owing.values().map(|o| o.cumulative).chain(running).sum()
+    }
+
+    /// Records that are owed and not settled.
+    pub(crate) fn open_records(&self) -> usize {
+        self.records.len() + self.in_batch.len()
+    }
+
+    /// What those records add up to.
+    pub(crate) fn open_amount(&self) -> Amount {
+        self.records.values().chain(self.in_batch.values()).map(|r| r.amount).sum()
+    }
+
+    /// A settlement that was signed and may or may not have reached the chain.
+    pub(crate) fn batch(&self) -> Option<&SignedSettlement> {
+        self.batch.as_ref()
+    }
+
+    /// The next settlement, as batch number `batch`; `None` where nothing is open.
+    pub(crate) fn next_settlement(&self, batch: u32) -> Result<Option<Settlement>> {
+        let records: Vec<StageRecord> = self.records.values().take(MAX_RECORDS).cloned().collect();
+        if records.is_empty() {
+            return Ok(None);
+        }
+        // A job's records stay together as far as they fit. Who has earned appears with all that it has earned.
+        let providers: BTreeSet<Address> = records.iter().map(|r| r.provider).collect();
+        let mut earnings = Vec::new();
+        for (node, owing) in &self.owing {
+            let provider = node.address()?;
+            if providers.contains(&provider) {
+                let later: Amount =
+                    self.records.values().skip(MAX_RECORDS).filter(|r| r.provider == provider).map(|r| r.amount).sum();
+                earnings.push(Earning { provider, cumulative: owing.cumulative.less(later) });
+            }
+        }
+        Ok(Some(Settlement { account: self.account, batch, earnings, records }))
+    }
+
+    /// Notes a signed settlement, before it is sent.
+    pub(crate) fn sign_batch(&mut self, settlement: SignedSettlement) -> Result<()> {
+        self.write(Entry::Batch(Box::new(settlement)), Durability::Durable)
+    }
+
+    /// The chain has the batch.
+    pub(crate) fn settled(&mut self) -> Result<()> {
+        self.write(Entry::Settled, Durability::Durable)?;
+        self.compact()
+    }
+
+    /// Another batch took its number.
+    pub(crate) fn dropped(&mut self) -> Result<()> {
+        self.write(Entry::Dropped, Durability::Durable)
+    }
+
+    /// Rewrites a long book as what still matters of it.
+    fn compact(&mut self) -> Result<()> {
+        let at_rest = self.running.is_empty() && self.batch.is_none() && self.unsigned().is_empty();
+        if self.journal.records() < COMPACT_AT || !at_rest {
+            return Ok(());
+        }
+        let total =
+            |(node, o): (&NodeId, &Owing)| Entry::Total { node: *node, cumulative: o.cumulative, vouched: o.vouched };
+        let totals = self.owing.iter().map(total);
+        let open = self.records.values().map(|record| Entry::Open(Box::new(record.clone())));
+        let entries: Vec<Entry> = totals.chain(open).collect();
+        self.journal.rewrite(&entries)
+    }
+}
+
+fn record_of(work: &Accepted, provider: Address) -> StageRecord {
+    StageRecord {
+        job: work.job,
+        stage: work.stage,
+        provider,
+        tasks: 1,
+        rows: work.output.rows,
+        bytes: work.output.bytes,
+        units: work.receipt.units,
+        amount: work.price.times(work.receipt.units),
+    }
+}
+
+type RecordEntry<'a> = std::collections::btree_map::Entry<'a, (JobId, u32, NodeId), StageRecord>;
+
+fn add(entry: RecordEntry<'_>, record: StageRecord) {
+    entry
+        .and_modify(|sum| {
+            sum.tasks += record.tasks;
+            sum.rows = sum.rows.saturating_add(record.rows);
+            sum.bytes = sum.bytes.saturating_add(record.bytes);
+            sum.units = WorkUnits(sum.units.0.saturating_add(record.units.0));
+            sum.amount = sum.amount.plus(record.amount);
+        })
+        .or_insert(record);
+}
+
+#[cfg(test)]
+mod tests {
+    use conun_types::{NodeKey, OsRng, eip712::Domain};
+
+    use super::*;
+
+    const ACCOUNT: AccountId = AccountId([1; 32]);
+
+    fn work(node: &NodeKey, job: u8, stage: u32, n: u8) -> Accepted {
+        Accepted {
+            job: JobId([job; 16]),
+            stage,
+            node: node.id(),
+            price: Amount(10),
+            receipt: ClaimedReceipt { order_hash: [n; 32], units: WorkUnits(2) },
+            output: Volume { rows: 1, bytes: 1 },
+        }
+    }
+
+    struct Scene {
+        _dir: tempfile::TempDir,
+        path: std::path::PathBuf,
+        nodes: [NodeKey; 2],
+    }
+
+    impl Scene {
+        fn new() -> Result<Self> {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("book.log");
+            Ok(Self { _dir: dir, path, nodes: [(), ()].map(|()| NodeKey::generate(&OsRng)) })
+        }
+
+        fn open(&self) -> Result<Book> {
+            Book::open(&self.path, ACCOUNT)
+        }
+    }
+
+    #[test]
+    fn what_a_crash_interrupts_is_owed_once() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, b] = &scene.nodes;
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.accept(work(a, 1, 1, 2))?;
+        book.accept(work(b, 1, 2, 3))?;
+        assert_eq!((book.total(), book.unsigned().len()), (Amount(60), 0), "nothing is owed while the job runs");
+        drop(book);
+        for _ in 0..2 {
+            let book = scene.open()?;
+            assert_eq!((book.owing(&a.id()).cumulative, book.owing(&b.id()).cumulative), (Amount(40), Amount(20)));
+            assert_eq!(book.owing(&a.id()).stages[0].receipts.len(), 2);
+            assert_eq!(book.open_records(), 2);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_cheats_in_a_job_has_nothing_of_it() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, b] = &scene.nodes;
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.accept(work(b, 1, 1, 2))?;
+        book.catch(JobId([1; 16]), a.id(), "lied")?;
+        book.accept(work(a, 1, 2, 3))?;
+        book.accept(work(a, 2, 1, 4))?;
+        book.end(JobId([1; 16]))?;
+        book.end(JobId([2; 16]))?;
+        assert_eq!(book.owing(&a.id()).cumulative, Amount(20), "only the other job");
+        assert_eq!(book.owing(&a.id()).penalties[0].reason, "lied");
+        assert_eq!(book.owing(&b.id()).cumulative, Amount(20));
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_is_settled_once_whenever_the_process_dies() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, _] = &scene.nodes;
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.end(JobId([1; 16]))?;
+        let settlement = book.next_settlement(0)?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
+        assert_eq!(settlement.earnings[0].cumulative, Amount(20));
+        book.sign_batch(SignedSettlement::sign(settlement.clone(), &Domain::default(), a)?)?;
+        drop(book);
+        let mut book = scene.open()?;
+        assert_eq!(book.batch().map(|b| &b.settlement), Some(&settlement), "it is sent again, as it was");
+        assert!(book.next_settlement(1)?.is_none());
+        book.accept(work(a, 2, 1, 2))?;
+        book.end(JobId([2; 16]))?;
+        book.settled()?;
+        drop(book);
+        let mut book = scene.open()?;
+        assert!(book.batch().is_none());
+        let next = book.next_settlement(1)?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
+        assert_eq!((next.records.len(), next.earnings[0].cumulative), (1, Amount(40)));
+        book.sign_batch(SignedSettlement::sign(next.clone(), &Domain::default(), a)?)?;
+        book.dropped()?;
+        assert_eq!(book.next_settlement(7)?.map(|s| s.records), Some(next.records), "under another number");
+        Ok(())
+    }
+
+    #[test]
+    fn vouchers_cover_what_was_owed_when_they_were_signed() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, _] = &scene.nodes;
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        assert_eq!(book.waiting_stages(&a.id()), 1);
+        book.owe_now(&a.id())?;
+        let Owing { cumulative, stages, .. } = book.owing(&a.id());
+        book.accept(work(a, 1, 1, 2))?;
+        book.end(JobId([1; 16]))?;
+        book.vouched(a.id(), Told { cumulative, stages, penalties: 0 }, Vec::new())?;
+        assert_eq!(book.unsigned(), [a.id()], "what came meanwhile is still to be told");
+        assert_eq!(book.owing(&a.id()).stages[0].receipts.len(), 1);
+        assert_eq!((book.open_records(), book.open_amount()), (1, Amount(40)), "one record a stage");
+        drop(book);
+        assert_eq!(scene.open()?.owing(&a.id()).vouched, Amount(20));
+        Ok(())
+    }
+}

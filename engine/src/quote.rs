@@ -1,0 +1,106 @@
+//! A quote as rows: what `EXPLAIN COST` answers.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, Decimal128Array, Float64Array, RecordBatch, UInt32Array, UInt64Array},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use conun_types::{Amount, Error, Result, WorkUnits};
+use datafusion::{
+    datasource::{MemTable, provider_as_source},
+    logical_expr::{LogicalPlan, LogicalPlanBuilder},
+};
+
+use crate::pilot::{Quote, QuotedStage};
+
+/// Digits and decimal places of tokens.
+const TOKENS: (u8, i8) = (38, 18);
+
+/// Columns of a quote: a row a stage, and one with no stage for the sum. `replicas` is how many nodes run each task, `cost`
+/// is in tokens and NULL where the coordinator does not pay, `sampled` the share of the tables that was read for the quote.
+fn columns() -> SchemaRef {
+    let field = |name: &str, data_type, nullable| Field::new(name, data_type, nullable);
+    Arc::new(Schema::new(vec![
+        field("stage", DataType::UInt32, true),
+        field("tasks", DataType::UInt64, false),
+        field("rows", DataType::UInt64, false),
+        field("bytes", DataType::UInt64, false),
+        field("units", DataType::UInt64, false),
+        field("replicas", DataType::Float64, false),
+        field("cost", DataType::Decimal128(TOKENS.0, TOKENS.1), true),
+        field("sampled", DataType::Float64, false),
+    ]))
+}
+
+/// Columns of the answer, if `sql` is an `EXPLAIN COST`.
+#[must_use]
+pub fn quote_schema(sql: &str) -> Option<SchemaRef> {
+    conun_planner::cost_of(sql).map(|_| columns())
+}
+
+/// A plan that answers with `quote`, where `replicas` nodes run each task for `price` a unit.
+pub(crate) fn rows(quote: &Quote, replicas: f64, price: Option<Amount>) -> Result<LogicalPlan> {
+    let batch = batch(quote, replicas, price)?;
+    let broken = |e: datafusion::error::DataFusionError| conun_planner::plan_error(&e);
+    let table = MemTable::try_new(columns(), vec![vec![batch]]).map_err(broken)?;
+    let scan = LogicalPlanBuilder::scan("quote", provider_as_source(Arc::new(table)), None).map_err(broken)?;
+    scan.build().map_err(broken)
+}
+
+fn batch(quote: &Quote, replicas: f64, price: Option<Amount>) -> Result<RecordBatch> {
+    let stages = &quote.stages;
+    let sum = |of: fn(&QuotedStage) -> u64| -> u64 { stages.iter().map(of).sum() };
+    let with_sum = |of: fn(&QuotedStage) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(stages.iter().map(of).chain([sum(of)])))
+    };
+    let cost = |units: u64| price.map(|price| cost(price, units, replicas));
+    let costs = stages.iter().map(|s| s.units.0).chain([sum(|s| s.units.0)]).map(cost);
+    let costs: Decimal128Array = costs.collect();
+    let n = stages.len() + 1;
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter(stages.iter().map(|s| Some(s.stage)).chain([None]))),
+        with_sum(|s| s.tasks),
+        with_sum(|s| s.output.rows),
+        with_sum(|s| s.output.bytes),
+        with_sum(|s| s.units.0),
+        Arc::new(Float64Array::from(vec![replicas; n])),
+        Arc::new(costs.with_precision_and_scale(TOKENS.0, TOKENS.1).map_err(|e| Error::internal(e.to_string()))?),
+        Arc::new(Float64Array::from(vec![quote.sampled; n])),
+    ];
+    RecordBatch::try_new(columns(), arrays).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// Tokens, in the smallest unit, that `units` cost if so many replicas run.
+fn cost(price: Amount, units: u64, replicas: f64) -> i128 {
+    // Thousandths of a replica: audits take a fraction more than one on average.
+    let thousandths = (replicas * 1000.0).round() as u128;
+    let amount = price.times(WorkUnits(units)).0.saturating_mul(thousandths) / 1000;
+    i128::try_from(amount).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Array;
+    use conun_types::Volume;
+
+    #[test]
+    fn the_last_row_is_the_sum() -> Result<()> {
+        let stage = |stage, units| QuotedStage {
+            stage,
+            tasks: 2,
+            output: Volume { rows: 3, bytes: 4 },
+            units: WorkUnits(units),
+        };
+        let quote = Quote { stages: vec![stage(1, 10), stage(2, 20)], sampled: 1.0 };
+        let rows = batch(&quote, 2.0, Some(Amount(5)))?;
+        let costs = rows.column(6).as_any().downcast_ref::<Decimal128Array>().map(|c| c.values().to_vec());
+        assert_eq!(costs, Some(vec![100, 200, 300]));
+        assert!(rows.column(0).is_null(2));
+        let free = batch(&quote, 1.1, None)?;
+        assert_eq!(free.column(6).null_count(), 3);
+        assert_eq!(cost(Amount(10), 100, 1.1), 1100);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! What a task costs: reserved before it runs, owed after its verdict, and receipts asked for a second time.
+
+use std::{collections::HashMap, sync::PoisonError};
+
+use conun_types::{
+    Amount, NodeId, Result, SignedReceipt, Volume, WorkUnits,
+    payment::ClaimedReceipt,
+    wire::{ControlReply, ControlRequest, Penalty},
+};
+use futures::future::join_all;
+
+use super::{Prepared, Settled, Settler};
+use crate::{payments::Accepted, record::ReceiptRecord};
+
+/// Money that a task in flight will cost at least; given back when dropped, as the verdict's receipts count from then on.
+pub(super) struct Reserved {
+    settler: Settler,
+    amount: Amount,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut reserved = self.settler.0.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = reserved.less(self.amount);
+    }
+}
+
+impl Settler {
+    /// Sets aside what `task` costs at least: what comes out is not known before.
+    ///
+    /// # Errors
+    /// Budget where the job or the account cannot afford it.
+    pub(super) async fn reserve(&self, task: &Prepared) -> Result<Reserved> {
+        let context = &self.0.context;
+        let price = context.payments.as_ref().map(|p| p.price()).unwrap_or_default();
+        let units = WorkUnits::of(task.envelope.input_volume(), Volume::default());
+        let amount = price.times(units).times(WorkUnits(context.votes as u64));
+        let in_flight = {
+            let mut reserved = self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = *reserved;
+            *reserved = before.plus(amount);
+            before
+        };
+        let reserved = Reserved { settler: self.clone(), amount };
+        context.afford(self.0.notes.cost().plus(in_flight), amount).await?;
+        Ok(reserved)
+    }
+
+    /// Writes down who is owed for a verdict, and who is not.
+    pub(super) fn owe(&self, settled: &Settled) -> Result<()> {
+        let Some(payments) = &self.0.context.payments else { return Ok(()) };
+        for record in &settled.receipts {
+            match record.accepted {
+                true => payments.accepted(self.accepted(record))?,
+                false => payments.refused(record.node, self.penalty(record))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&self, record: &ReceiptRecord) -> Accepted {
+        let receipt = &record.receipt.receipt;
+        Accepted {
+            job: self.0.context.job,
+            stage: record.stage,
+            node: record.node,
+            price: record.order.order.price,
+            receipt: ClaimedReceipt { order_hash: receipt.order_hash, units: receipt.units },
+            output: Volume { rows: receipt.rows, bytes: receipt.bytes },
+        }
+    }
+
+    fn penalty(&self, record: &ReceiptRecord) -> Penalty {
+        Penalty {
+            job: self.0.context.job,
+            stage: record.stage,
+            order_hash: record.receipt.receipt.order_hash,
+            reason: format!("task {}: the answer differs from the one that the quorum accepted", record.task),
+        }
+    }
+
+    /// Asks every node that was accepted for one of its receipts again: who signs another one for the same order has
+    /// proven itself a cheat, to a chain as well. Bounded in time; silence proves nothing.
+    pub(crate) async fn cross_examine(&self) {
+        let context = &self.0.context;
+        let mut samples: HashMap<NodeId, Vec<ReceiptRecord>> = HashMap::new();
+        for record in self.0.notes.snapshot().receipts.into_iter().filter(|r| r.accepted) {
+            samples.entry(record.node).or_default().push(record);
+        }
+        let peers: HashMap<NodeId, _> = context.fleet.connected().into_iter().map(|p| (p.id, p)).collect();
+        let questions = samples.into_iter().filter_map(|(node, mut records)| {
+            let record = records.swap_remove(context.rng.below(records.len()));
+            peers.get(&node).map(|peer| async move {
+                let order_hash = record.receipt.receipt.order_hash;
+                let reply = context.network.control(peer, ControlRequest::Receipt(order_hash)).await;
+                if let Ok(ControlReply::Receipt(Some(again))) = reply
+                    && *again != record.receipt
+                    && again.check(&record.order.order, &context.domain()).is_ok()
+                {
+                    self.equivocated(node, record.receipt, *again);
+                }
+            })
+        });
+        let _ = tokio::time::timeout(context.config.patience, join_all(questions)).await;
+    }
+
+    /// `node` signed two receipts for one order.
+    fn equivocated(&self, node: NodeId, first: SignedReceipt, second: SignedReceipt) {
+        self.caught(node, "it signed two receipts for one order");
+        let Some(payments) = self.0.context.payments.clone() else { return };
+        self.0.notes.warn(format!("node {node} signed two receipts for one order: its operator's stake is at risk"));
+        // The answer does not wait for the chain.
+        tokio::spawn(async move {
+            match payments.prove_equivocation(&first, &second).await {
+                Ok(included) => tracing::info!(%node, gas = included.gas, "equivocation proven on the chain"),
+                Err(error) => tracing::warn!(%node, %error, "equivocation could not be proven on the chain"),
+            }
+        });
+    }
+}

@@ -1,0 +1,305 @@
+//! A job's receipts as evidence: what anyone can check of them without trusting the coordinator, a node or a network.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use conun_types::{
+    AccountId, Address, Amount, Cid, Error, JobId, NodeId, Result, StageRecord, WorkUnits, eip712::Domain,
+    ledger::SettledBatch, payment::Settlement,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{ReceiptRecord, stage_records};
+
+/// A job with everything that was signed for it, as `conun job receipts JOB --json` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// The job.
+    pub job: JobId,
+    /// Where orders and receipts are signed.
+    pub domain: Domain,
+    /// Nodes that were caught in it.
+    pub liars: Vec<NodeId>,
+    /// The receipts.
+    pub receipts: Vec<ReceiptRecord>,
+}
+
+/// What the receipts show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The job.
+    pub job: JobId,
+    /// Who ordered it: every order is signed by this key.
+    pub coordinator: Option<NodeId>,
+    /// Receipts, all of them with good hashes and signatures.
+    pub receipts: usize,
+    /// Tasks that were accepted.
+    pub tasks: usize,
+    /// Fewest nodes that agreed on a task.
+    pub votes: usize,
+    /// Work units, counted for each node that is paid.
+    pub units: WorkUnits,
+    /// What that costs.
+    pub cost: Amount,
+    /// The sums for each stage and provider, as a settlement has them.
+    pub records: Vec<StageRecord>,
+}
+
+/// What a chain shows of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnChain {
+    /// The account that paid.
+    pub account: AccountId,
+    /// Batches with records of the job.
+    pub batches: Vec<u32>,
+    /// What they credit for it.
+    pub paid: Amount,
+    /// Roots of these batches, rebuilt from the records in the events.
+    pub roots: Vec<String>,
+}
+
+fn broken(what: impl std::fmt::Display) -> Error {
+    Error::verification(format!("the receipts do not hold: {what}"))
+}
+
+impl Transcript {
+    /// Checks every hash and signature, that orders and receipts fit each other, that whoever was accepted for a task said
+    /// the same, and adds up.
+    ///
+    /// # Errors
+    /// Verification naming the first thing that does not hold.
+    pub fn verify(&self) -> Result<Verified> {
+        let (mut orders, mut requesters) = (HashSet::new(), BTreeSet::new());
+        let mut tasks: BTreeMap<(u32, u32, Cid), Vec<&ReceiptRecord>> = BTreeMap::new();
+        for record in &self.receipts {
+            requesters.insert(self.check(record).map_err(|e| broken(e.message))?);
+            if !orders.insert(record.receipt.receipt.order_hash) {
+                return Err(broken("an order was answered twice"));
+            }
+            tasks.entry((record.stage, record.task, record.task_cid)).or_default().push(record);
+        }
+        if requesters.len() > 1 {
+            return Err(broken("its orders are signed by more than one coordinator"));
+        }
+        let mut votes = usize::MAX;
+        for ((stage, task, _), records) in &tasks {
+            votes = votes.min(agreement(records).map_err(|e| broken(format!("stage {stage}, task {task}: {e}")))?);
+        }
+        let records = stage_records(self.job, &self.receipts, &self.liars);
+        Ok(Verified {
+            job: self.job,
+            coordinator: requesters.into_iter().next(),
+            receipts: self.receipts.len(),
+            tasks: tasks.len(),
+            votes: if tasks.is_empty() { 0 } else { votes },
+            units: WorkUnits(records.iter().map(|r| r.units.0).sum()),
+            cost: records.iter().map(|r| r.amount).sum(),
+            records,
+        })
+    }
+
+    /// One receipt and its order; who ordered it.
+    fn check(&self, record: &ReceiptRecord) -> Result<NodeId> {
+        let order = &record.order.order;
+        if (order.job, order.task_cid, order.provider) != (self.job, record.task_cid, record.node) {
+            return Err(Error::data("an order is for another job, task or node"));
+        }
+        record.receipt.check(order, &self.domain)?;
+        record.order.requester(&self.domain)
+    }
+
+    /// Compares with what the chain has settled: the records of this job in the events of `batches`, whose roots are
+    /// rebuilt.
+    ///
+    /// # Errors
+    /// Verification where a root cannot be rebuilt, or what was settled is not what the receipts add up to. Data where no
+    /// batch has the job.
+    pub fn verify_settled(&self, verified: &Verified, batches: &[SettledBatch]) -> Result<OnChain> {
+        let account = self.receipts.first().map(|r| r.order.order.account).unwrap_or_default();
+        let mut sums: BTreeMap<(u32, Address), (u64, WorkUnits, Amount)> = BTreeMap::new();
+        let mut found = OnChain { account, batches: Vec::new(), paid: Amount::ZERO, roots: Vec::new() };
+        for batch in batches {
+            let ours: Vec<&StageRecord> = batch.records.iter().filter(|r| r.job == self.job).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let (earnings, records) = (Vec::new(), batch.records.clone());
+            let tree = Settlement { account, batch: batch.batch, earnings, records }.tree()?;
+            if tree.root() != batch.root || batch.records.len() as u64 != u64::from(batch.stages) {
+                return Err(broken(format!("the records of batch {} do not give its root", batch.batch)));
+            }
+            found.batches.push(batch.batch);
+            found.roots.push(tree.root().iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")));
+            for record in ours {
+                let sum = sums.entry((record.stage, record.provider)).or_default();
+                *sum = (sum.0 + record.tasks, WorkUnits(sum.1.0 + record.units.0), sum.2.plus(record.amount));
+                found.paid = found.paid.plus(record.amount);
+            }
+        }
+        if found.batches.is_empty() && verified.cost > Amount::ZERO {
+            return Err(Error::data(format!("job {} is not settled yet", self.job))
+                .with_hint("settle it with: conun chain settle"));
+        }
+        let expected: BTreeMap<_, _> =
+            verified.records.iter().map(|r| ((r.stage, r.provider), (r.tasks, r.units, r.amount))).collect();
+        if sums != expected {
+            return Err(broken("what was settled is not what they add up to"));
+        }
+        Ok(found)
+    }
+}
+
+/// How many nodes agree on a task: all that were accepted must have said the same.
+fn agreement(records: &[&ReceiptRecord]) -> Result<usize, &'static str> {
+    let mut accepted = records.iter().filter(|r| r.accepted).map(|r| &r.receipt.receipt);
+    let Some(first) = accepted.next() else { return Err("no receipt was accepted") };
+    let said = |r: &conun_types::TaskReceipt| (r.profile, r.inputs_root, r.outputs_root, r.rows, r.bytes, r.units);
+    let mut votes = 1;
+    for other in accepted {
+        if said(other) != said(first) {
+            return Err("receipts that were accepted differ");
+        }
+        votes += 1;
+    }
+    let dissent = records.iter().filter(|r| !r.accepted).any(|r| r.receipt.receipt.outputs_root == first.outputs_root);
+    if dissent { Err("a receipt was refused that says what the accepted ones say") } else { Ok(votes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use conun_types::{NodeKey, OsRng, SignedOrder, SignedReceipt, TaskOrder, TaskReceipt};
+
+    use super::*;
+
+    const JOB: JobId = JobId([7; 16]);
+
+    struct Scene {
+        coordinator: NodeKey,
+        nodes: [NodeKey; 3],
+        domain: Domain,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let domain = Domain { chain_id: 5, escrow: Address([2; 20]) };
+            let keys = [(), (), ()].map(|()| NodeKey::generate(&OsRng));
+            Self { coordinator: NodeKey::generate(&OsRng), nodes: keys, domain }
+        }
+
+        fn record(&self, node: usize, task: u32, vote: u8, accepted: bool) -> Result<ReceiptRecord> {
+            let task_cid = Cid::raw(&task.to_le_bytes());
+            let node = &self.nodes[node];
+            let order = TaskOrder {
+                account: AccountId([3; 32]),
+                job: JOB,
+                task_cid,
+                provider: node.id(),
+                nonce: u64::from(task),
+                price: Amount(10),
+                deadline: 9,
+            };
+            let receipt = TaskReceipt {
+                order_hash: order.struct_hash()?,
+                provider: node.address(),
+                profile: [0; 32],
+                inputs_root: [0; 32],
+                outputs_root: [vote; 32],
+                rows: 1,
+                bytes: 1,
+                units: WorkUnits(3),
+            };
+            Ok(ReceiptRecord {
+                stage: 1,
+                task,
+                task_cid,
+                node: node.id(),
+                accepted,
+                order: SignedOrder::sign(order, &self.domain, &self.coordinator)?,
+                receipt: SignedReceipt::sign(receipt, &self.domain, node),
+            })
+        }
+
+        fn transcript(&self) -> Result<Transcript> {
+            let receipts = vec![
+                self.record(0, 0, 1, true)?,
+                self.record(1, 0, 1, true)?,
+                self.record(2, 0, 9, false)?,
+                self.record(0, 1, 2, true)?,
+                self.record(1, 1, 2, true)?,
+            ];
+            Ok(Transcript { job: JOB, domain: self.domain, liars: vec![self.nodes[2].id()], receipts })
+        }
+    }
+
+    fn batch(records: Vec<StageRecord>) -> Result<SettledBatch> {
+        let settlement =
+            Settlement { account: AccountId([3; 32]), batch: 0, earnings: Vec::new(), records: records.clone() };
+        let included = conun_types::ledger::Included { tx: [0; 32], block: 1, gas: 1 };
+        let (root, stages) = (settlement.tree()?.root(), records.len() as u32);
+        Ok(SettledBatch { batch: 0, root, stages, paid: Amount(120), records, included })
+    }
+
+    #[test]
+    fn honest_receipts_hold_and_add_up() -> Result<()> {
+        let scene = Scene::new();
+        let transcript = scene.transcript()?;
+        let verified = transcript.verify()?;
+        assert_eq!((verified.tasks, verified.votes, verified.cost), (2, 2, Amount(120)));
+        assert_eq!(verified.coordinator, Some(scene.coordinator.id()));
+        let found = transcript.verify_settled(&verified, &[batch(verified.records.clone())?])?;
+        assert_eq!((found.paid, found.batches), (Amount(120), vec![0]));
+        let json = serde_json::to_string(&transcript).map_err(|e| Error::internal(e.to_string()))?;
+        let read: Transcript = serde_json::from_str(&json).map_err(|e| Error::internal(e.to_string()))?;
+        assert_eq!(read, transcript);
+        Ok(())
+    }
+
+    #[test]
+    fn whatever_is_changed_shows() -> Result<()> {
+        let scene = Scene::new();
+        let honest = scene.transcript()?;
+        let stranger = Scene { nodes: scene.nodes.clone(), domain: scene.domain, ..Scene::new() };
+        type Change = Box<dyn Fn(&mut Transcript)>;
+        let changes: Vec<(&str, Change)> = vec![
+            ("units", Box::new(|t| t.receipts[0].receipt.receipt.units = WorkUnits(4))),
+            ("price", Box::new(|t| t.receipts[0].order.order.price = Amount(11))),
+            ("job", Box::new(|t| t.job = JobId([8; 16]))),
+            ("chain", Box::new(|t| t.domain.chain_id = 6)),
+            ("twice", Box::new(|t| t.receipts.push(t.receipts[0].clone()))),
+            ("a liar accepted", Box::new(|t| t.receipts[2].accepted = true)),
+            ("nobody accepted", Box::new(|t| t.receipts.iter_mut().for_each(|r| r.accepted = false))),
+            ("an honest one refused", Box::new(|t| t.receipts[0].accepted = false)),
+            ("another's signature", Box::new(|t| t.receipts[0].receipt.signature = t.receipts[1].receipt.signature)),
+            (
+                "another coordinator",
+                Box::new(move |t| {
+                    if let Ok(record) = stranger.record(0, 1, 2, true) {
+                        t.receipts[3] = record;
+                    }
+                }),
+            ),
+        ];
+        for (what, change) in changes {
+            let mut changed = honest.clone();
+            change(&mut changed);
+            let error = changed.verify().expect_err(what);
+            assert_eq!(error.kind, conun_types::ErrorKind::Verification, "{what}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn settlements_must_say_the_same() -> Result<()> {
+        let scene = Scene::new();
+        let transcript = scene.transcript()?;
+        let verified = transcript.verify()?;
+        let records = verified.records.clone();
+        let settled = |batch: SettledBatch| transcript.verify_settled(&verified, &[batch]);
+        assert!(settled(SettledBatch { root: [1; 32], ..batch(records.clone())? }).is_err(), "another root");
+        assert!(settled(batch(records[..1].to_vec())?).is_err(), "a record is missing");
+        let mut more = records;
+        more[0].amount = Amount(61);
+        assert!(settled(batch(more)?).is_err(), "another amount");
+        assert!(transcript.verify_settled(&verified, &[]).is_err(), "not settled");
+        Ok(())
+    }
+}
