@@ -1,12 +1,11 @@
 //! The engine over nodes of one process, whose answers and connections a test bends: what cannot be timed from outside.
-//! Stores, runner processes, messages and signatures are the real ones.
 
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::File,
-    path::Path,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,177 +14,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use conun_engine::{Engine, EngineConfig, JobOptions, JobRecord, JobState};
-use conun_network::{ClientOnly, MemoryNet};
-use conun_node::{NodeConfig, NodeService};
-use conun_storage::{PutOptions, Tables};
+use conun_engine::{JobOptions, JobState};
+use conun_network::MemoryNet;
 use conun_types::{
-    Answer, Error, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, SystemClock, TaskOffer, Vote, WorkUnits,
-    eip712::Domain,
-    port::{OfferReply, Volunteer},
-    wire::{BlockError, ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
+    Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, TaskOffer, Vote, WorkUnits, eip712::Domain,
+    port::OfferReply,
 };
-use futures::{StreamExt, TryStreamExt};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
-/// Two shuffles: a join and an aggregate.
-const QUERY: &str = "select a.name, count(*) as n, sum(f.distance) as miles from flights f \
-                     join airlines a on f.carrier = a.carrier group by a.name order by a.name";
-
-/// What a test does to a node.
-#[async_trait]
-trait Meddler: Send + Sync {
-    /// What is said to an offer instead of asking the node.
-    fn offer(&self) -> Option<OfferReply> {
-        None
-    }
-
-    /// Before `node` runs a task.
-    async fn before(&self, _node: NodeId, _offer: &TaskOffer) {}
-
-    /// Before the answer of the node with `key` is sent.
-    fn answer(&self, _key: &NodeKey, honest: Answer) -> Answer {
-        honest
-    }
-}
-
-/// Leaves everything as it is.
-struct Nobody;
-impl Meddler for Nobody {}
-
-/// A node whose tasks and answers pass through a [`Meddler`].
-struct Bent {
-    honest: Arc<dyn Volunteer>,
-    key: NodeKey,
-    meddler: Arc<dyn Meddler>,
-}
-
-/// An accepted task that has not begun: the node is told if it never will.
-struct Held<'a> {
-    node: Option<&'a dyn Volunteer>,
-    from: NodeId,
-    offer: &'a TaskOffer,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(node) = self.node {
-            node.release(self.from, self.offer);
-        }
-    }
-}
-
-#[async_trait]
-impl Volunteer for Bent {
-    fn hello(&self) -> Hello {
-        self.honest.hello()
-    }
-
-    async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply {
-        match self.meddler.offer() {
-            Some(reply) => reply,
-            None => self.honest.offer(from, offer).await,
-        }
-    }
-
-    async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
-        let mut held = Held { node: Some(&*self.honest), from, offer: &offer };
-        self.meddler.before(self.key.id(), &offer).await;
-        held.node = None;
-        drop(held);
-        let honest = self.honest.run(from, offer, envelope).await;
-        self.meddler.answer(&self.key, honest)
-    }
-
-    fn release(&self, from: NodeId, offer: &TaskOffer) {
-        self.honest.release(from, offer);
-    }
-
-    async fn read_block(&self, from: NodeId, request: &ReadBlock) -> Result<Bytes, BlockError> {
-        self.honest.read_block(from, request).await
-    }
-
-    async fn may_write(&self, from: NodeId, request: &WriteBlock) -> Result<(), BlockError> {
-        self.honest.may_write(from, request).await
-    }
-
-    async fn write_block(&self, from: NodeId, request: WriteBlock, data: Bytes) -> Result<(), BlockError> {
-        self.honest.write_block(from, request, data).await
-    }
-
-    async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {
-        self.honest.control(from, request).await
-    }
-}
-
-/// A coordinator with two tables on nodes of this process.
-struct World {
-    engine: Arc<Engine>,
-    nodes: Vec<NodeKey>,
-    services: Vec<Arc<NodeService>>,
-    _root: tempfile::TempDir,
-}
-
-impl World {
-    async fn new(net: &MemoryNet, nodes: usize, meddler: &Arc<impl Meddler + 'static>) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let (mut keys, mut services) = (Vec::new(), Vec::new());
-        for index in 0..nodes {
-            let (key, dir) = (NodeKey::generate(&OsRng), root.path().join(format!("node-{index}")));
-            std::fs::create_dir(&dir).unwrap();
-            let config = NodeConfig::new(dir, env!("CARGO_BIN_EXE_conun"));
-            let service = NodeService::start(config, key.clone()).unwrap();
-            let bent = Bent { honest: service.volunteer(), key: key.clone(), meddler: Arc::clone(meddler) as _ };
-            service.attach(net.join(&key, &format!("node-{index}"), Arc::new(bent)));
-            keys.push(key);
-            services.push(service);
-        }
-        let engine = start_engine(net, root.path()).await;
-        Self { engine, nodes: keys, services, _root: root }
-    }
-
-    /// Runs the query to its end.
-    async fn run(&self) -> (Result<usize, Error>, JobRecord) {
-        let id = self.engine.submit(QUERY, &JobOptions::default()).await.unwrap().id;
-        let rows = rows(&self.engine, id).await;
-        (rows, self.record(id).await)
-    }
-
-    /// The record once the job has ended: its end is noted just after the last batch.
-    async fn record(&self, id: conun_types::JobId) -> JobRecord {
-        loop {
-            let record = self.engine.job(&id.to_string()).unwrap();
-            if !matches!(record.state, JobState::Planned | JobState::Running) {
-                return record;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-async fn rows(engine: &Arc<Engine>, id: conun_types::JobId) -> Result<usize, Error> {
-    let batches: Result<Vec<_>, _> = engine.results(id)?.try_collect().await;
-    let batches = batches.map_err(|e| Error::data(e.to_string()))?;
-    Ok(batches.iter().map(|b| b.num_rows()).sum())
-}
-
-async fn start_engine(net: &MemoryNet, root: &Path) -> Arc<Engine> {
-    let (key, clock, rng) = (NodeKey::generate(&OsRng), Arc::new(SystemClock), Arc::new(OsRng));
-    let network = net.join(&key, "coordinator", Arc::new(ClientOnly::default()));
-    let dir = root.join("coordinator");
-    std::fs::create_dir_all(dir.join("jobs")).unwrap();
-    let tables = Tables::open(&dir, key.clone(), Arc::clone(&network), clock.clone(), rng.clone()).await.unwrap();
-    for name in ["airlines", "flights"] {
-        let path = conun_sql_examples::nycflights13_dir().join(format!("{name}.parquet"));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-        let schema = arrow::record_batch::RecordBatchReader::schema(&reader);
-        let batches = futures::stream::iter(reader).map_err(|e| Error::data(e.to_string())).boxed();
-        let options = PutOptions { code: Some("4+2".parse().unwrap()), shard_size: 512 << 10 };
-        tables.put(name, schema, batches, &options, &|_| {}).await.unwrap();
-    }
-    Engine::start(EngineConfig::new(dir.join("jobs")), key, network, tables, clock, rng, None).unwrap()
-}
+use world::{Meddler, Nobody, QUERY, World, rows};
 
 /// Takes every holder of a shuffle block off the network, as soon as a task is about to read one.
 struct Assassin {

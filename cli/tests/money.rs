@@ -237,6 +237,69 @@ fn provider_stake(paid: &Paid, index: usize) -> u128 {
 }
 
 #[test]
+fn every_quote_is_within_a_quarter_of_the_bill() {
+    let paid = Paid::up("embedded", &["--nodes", "4"]);
+    let data = tempfile::tempdir().expect("a folder");
+    conun_benches::tpch::write_tables(data.path(), 0.01).expect("tables");
+    for table in ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"] {
+        let file = data.path().join(format!("{table}.parquet"));
+        stdout(&paid.conun(&["put", table, file.to_str().expect("UTF-8"), "--shard-size", "256KiB"]));
+    }
+    let flights = conun_sql_examples::NYCFLIGHTS13.iter().map(|case| (case.name, case.sql));
+    let tpch = conun_sql_examples::tpch(conun_sql_examples::TpchScale::Hundredth);
+    for (name, sql) in flights.chain(tpch.iter().map(|case| (case.name, case.sql))) {
+        let quote = quoted(&paid, sql);
+        stdout(&paid.conun(&["sql", "--format", "csv", "-q", "-c", sql]));
+        let cost = amount(&paid.devnet.last_job()["cost"]);
+        assert!(quote.abs_diff(cost) * 4 <= cost, "{name}: quoted {quote}, billed {cost}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_is_killed_at_any_moment_pays_once_and_all() {
+    let mut paid = Paid::up("embedded", &["--nodes", "3"]);
+    for round in 0..5u64 {
+        // Killed in the middle of a job, and around a settlement.
+        let query = conun_command(&paid, &["sql", "-q", "-c", QUERY]).spawn().expect("conun starts");
+        std::thread::sleep(std::time::Duration::from_millis(40 * round));
+        stdout(&paid.conun(&["sql", "-q", "-c", QUERY]));
+        let settle = conun_command(&paid, &["chain", "settle"]).spawn().expect("conun starts");
+        std::thread::sleep(std::time::Duration::from_millis(15 * round));
+        let pid = paid.devnet.status()["coordinator"]["pid"].as_u64().expect("a pid").to_string();
+        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill").success());
+        for mut child in [query, settle] {
+            child.wait().expect("it ends");
+        }
+        paid.devnet.down();
+        paid.devnet.start(&[]);
+    }
+    stdout(&paid.conun(&["chain", "settle"]));
+    let status = paid.json(&["chain", "status"]);
+    assert_eq!((amount(&status["open_amount"]), status["open_records"].as_u64()), (0, Some(0)));
+    // Every job that is on record was settled for exactly what it cost, and the nodes have what the account has paid.
+    let jobs = json(&paid.conun(&["job", "ls", "--json"]));
+    let jobs = jobs["jobs"].as_array().expect("jobs");
+    assert!(jobs.iter().filter(|job| job["state"] == "done").count() >= 5, "{jobs:?}");
+    for job in jobs.iter().filter(|job| job["state"] == "done") {
+        let verified = paid.json(&["job", "verify", job["id"].as_str().expect("an id")]);
+        assert_eq!(verified["settled"]["paid"], job["cost"]);
+    }
+    let earned: u128 = (0..3).map(|index| paid.earned(index).1).sum();
+    assert_eq!(earned, amount(&status["account"]["earned"]));
+    assert!(
+        (0..3).all(|index| paid.earned(index).0 <= paid.earned(index).1),
+        "no voucher is worth more than was settled"
+    );
+}
+
+/// `conun` with the coordinator in its environment, silent.
+fn conun_command(paid: &Paid, args: &[&str]) -> Command {
+    let mut command = conun();
+    command.env("CONUN_CONNECT", &paid.devnet.url).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[test]
 fn without_money_or_with_wrong_flags_nothing_is_spent_and_the_error_says_why() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = |name: &str| dir.path().join(name).display().to_string();

@@ -490,8 +490,9 @@ impl Round {
             .with_hint("connect more nodes and try again");
         }
         if voters > 0 {
+            let why = self.last_fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
             return Error::verification(format!(
-                "stage {stage}: {} agreeing replicas are needed, only {voters} independent nodes can give one",
+                "stage {stage}: {} agreeing replicas are needed, only {voters} independent nodes can give one{why}",
                 self.needed
             ))
             .with_hint("connect more nodes, or accept unverified answers with --verify off");

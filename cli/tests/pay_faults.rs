@@ -1,0 +1,134 @@
+//! Pay where things go wrong: a coordinator that does not sign vouchers, and a node whose key was taken back.
+
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use conun_chain::{Backend, ChainConfig, EvmLedger, dev};
+use conun_engine::{JobState, PayConfig};
+use conun_network::MemoryNet;
+use conun_node::{PayTerms, till::Till, till_path};
+use conun_types::{
+    AccountId, Amount, Error, NodeKey,
+    ledger::Ledger,
+    wire::{ControlReply, ControlRequest},
+};
+use world::{Meddler, Nobody, World};
+
+const ACCOUNT: AccountId = AccountId([7; 32]);
+const PRICE: Amount = Amount(1_000);
+/// Stages that nodes work for unpaid.
+const EXPOSURE: u32 = 4;
+
+/// The embedded chain in `root`, for transactions of `key`.
+fn ledger(root: &Path, key: &NodeKey) -> Arc<EvmLedger> {
+    let config = ChainConfig::new(Backend::Embedded(root.join("chain")));
+    let (key, connect) = (key.clone(), EvmLedger::connect);
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect(config, key))).unwrap()
+}
+
+/// Terms of a node, and of the coordinator: development account 0 is client and coordinator's purse in one.
+fn pay(root: &Path, node: Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>) {
+    let Some(node) = node else {
+        let config = PayConfig {
+            ledger: ledger(root, &dev::key(0).unwrap()),
+            account: ACCOUNT,
+            price: PRICE,
+            byte_day: Amount::ZERO,
+            dir: root.join("payments"),
+            settle_every: Duration::ZERO,
+        };
+        return (None, Some(config));
+    };
+    let redeem_after = Duration::from_secs(3600);
+    let terms = PayTerms { ledger: ledger(root, node), price: PRICE, exposure: EXPOSURE, redeem_after };
+    (Some(terms), None)
+}
+
+async fn world(nodes: usize, meddler: &Arc<impl Meddler + 'static>) -> (World, Arc<EvmLedger>) {
+    let world = World::paid(&MemoryNet::new(), nodes, meddler, pay).await;
+    let bank = ledger(world.root.path(), &dev::key(0).unwrap());
+    let deposit: Amount = "1000".parse().unwrap();
+    bank.open(&ACCOUNT, deposit, Some(world.engine.id().address().unwrap()), deposit).await.unwrap();
+    (world, bank)
+}
+
+/// Keeps payments from the nodes while it is armed.
+struct Miser(AtomicBool);
+
+impl Meddler for Miser {
+    fn control(&self, request: &ControlRequest) -> Option<ControlReply> {
+        let pays = matches!(request, ControlRequest::Pay(_)) && self.0.load(Ordering::SeqCst);
+        pays.then(|| ControlReply::Refused(Error::unavailable("withheld")))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_pay_gets_little_work_and_who_pays_again_gets_more() {
+    let miser = Arc::new(Miser(AtomicBool::new(true)));
+    let (world, bank) = world(6, &miser).await;
+    let (mut done, mut cost) = (0, Amount::ZERO);
+    let refused = loop {
+        let (_, record) = world.run().await;
+        cost = cost.plus(record.cost.unwrap());
+        match record.state {
+            JobState::Done => done += 1,
+            _ => break record.error.unwrap(),
+        }
+        assert!(done < 10, "unpaid nodes go on working");
+    };
+    assert!(refused.message.contains("unpaid") || refused.message.contains("busy"), "{refused}");
+    for index in 0..6 {
+        let till = Till::read(&till_path(&world.root.path().join(format!("node-{index}")))).unwrap();
+        let unpaid = till.unpaid(&world.engine.id()).stages;
+        // A stage that was begun is finished: several tasks may be on their way when the last one is accepted.
+        assert!(unpaid <= EXPOSURE as usize + 2, "node {index} has worked for {unpaid} stages unpaid");
+    }
+
+    miser.0.store(false, Ordering::SeqCst);
+    let paid = loop {
+        let (_, record) = world.run().await;
+        cost = cost.plus(record.cost.unwrap());
+        if record.state == JobState::Done {
+            break record;
+        }
+        assert!(done < 10, "who pays again gets no work");
+        done += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert!(paid.liars.is_empty(), "not paying is no lie of the nodes: {:?}", paid.liars);
+    let settled: Amount = world.engine.settle().await.unwrap().iter().map(|batch| batch.amount).sum();
+    assert_eq!(settled, cost, "everything that was accepted, once");
+    let mut earned = Amount::ZERO;
+    for node in &world.nodes {
+        earned = earned.plus(bank.earned(&ACCOUNT, &node.address()).await.unwrap().earned);
+    }
+    assert_eq!(earned, cost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_key_was_taken_back_gets_no_work() {
+    let (world, bank) = world(7, &Arc::new(Nobody)).await;
+    let node = &world.nodes[0];
+    let consent = node.sign(&bank.consent(&bank.sender()));
+    bank.delegate(&node.address(), &consent).await.unwrap();
+    bank.revoke(&node.address()).await.unwrap();
+    // The coordinator looks every five seconds.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let (rows, record) = world.run().await;
+    assert_eq!((rows, record.state), (Ok(16), JobState::Done));
+    world.engine.settle().await.unwrap();
+    assert_eq!(bank.earned(&ACCOUNT, &node.address()).await.unwrap().earned, Amount::ZERO);
+    assert_eq!(world.services.len(), 7, "it was there, and idle");
+    let till = Till::read(&till_path(&world.root.path().join("node-0"))).unwrap();
+    assert!(till.stages().is_empty(), "{:?}", till.stages());
+}
