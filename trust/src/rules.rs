@@ -51,10 +51,10 @@ impl Default for Rules {
             probation_share: 0.025,
             strikes: 3,
             quarantine: Duration::from_hours(24),
-            memory: 256,
+            memory: 512,
             probe: 32,
             alarm_window: 20_000.0,
-            alarm_quiet: 10,
+            alarm_quiet: 20,
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Caught<O, T> {
     pub operator: O,
     /// It was its last strike, or it is proven.
     pub convicted: bool,
-    /// What was accepted on its word in jobs that are not released: ask again (`Mode::Votes`).
+    /// What was accepted on its word in jobs that are not released: plan it again.
     pub rerun: Vec<(JobId, T)>,
     /// A sample of what was released on its word: run it again, and tell [`Trust::probed`].
     pub probe: Vec<T>,

@@ -167,10 +167,17 @@ impl Conun {
         }
     }
 
+    /// Has `task` done, or done again, by whoever the plan names.
+    fn begin(&mut self, task: u64, world: &mut World<'_>) -> Option<Answer> {
+        let (job, now) = (self.job(task), Duration::from_secs(world.seconds(task)));
+        let plan = self.trust.plan(job, Demand::Audit, world.present(), now, &self.rng)?;
+        self.run(task, self.trust.poll(&plan), Some(plan.lead), world)
+    }
+
     /// Has `task` of the running job done again; tells whether its answer changed.
     fn rerun(&mut self, task: u64, world: &mut World<'_>) -> bool {
         let before = task.checked_sub(self.first).and_then(|at| self.answers.get(at as usize)).copied();
-        let answer = self.run(task, self.trust.doubt(), None, world);
+        let answer = self.begin(task, world);
         answer.into_iter().for_each(|answer| self.set(task, answer));
         answer.is_some() && answer != before
     }
@@ -196,11 +203,8 @@ impl Policy for Conun {
             self.first = task;
             self.answers.clear();
         }
-        let (job, now) = (self.job(task), Duration::from_secs(world.seconds(task)));
         self.alarmed += u64::from(self.trust.is_alarmed());
-        let plan = self.trust.plan(job, Demand::Audit, world.present(), now, &self.rng)?;
-        let poll = self.trust.poll(&plan);
-        let answer = self.run(task, poll, Some(plan.lead), world);
+        let answer = self.begin(task, world);
         self.answers.push(answer.unwrap_or(Answer::MAX));
         self.audit(false, world);
         self.resolve(world);
