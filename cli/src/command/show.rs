@@ -1,17 +1,27 @@
 //! `conun show`: one table, its columns, and the nodes that hold it.
 
 use conun_storage::TableInfo;
-use conun_types::Result;
+use conun_types::{Amount, Result};
+use serde::Serialize;
 
 use crate::{args::Named, context::Context, human, print};
 
 /// Prints one table.
 pub(crate) async fn run(args: Named, context: &Context) -> Result<()> {
-    let table = context.client(&args.listing.connect).await?.table(&args.table).await?;
+    let client = context.client(&args.listing.connect).await?;
+    let table = client.table(&args.table).await?;
+    // What it would cost to keep: only where the coordinator pays at all.
+    let a_day = match client.status().await?.domain.chain_id {
+        0 => None,
+        _ => Some(Amount(client.account().await?.byte_day.0.saturating_mul(u128::from(table.stored_bytes)))),
+    };
     if args.listing.json {
-        return print::json(&table);
+        return print::json(&Report { table, tokens_a_day: a_day });
     }
     print::line(&head(&table))?;
+    if let Some(a_day) = a_day {
+        print::line(&format!("keeping   {a_day} tokens a day at the coordinator's price (not settled yet)\n"))?;
+    }
     let columns = table.columns.iter().map(|c| {
         let null = if c.nullable { "" } else { "not null" };
         vec![c.name.clone(), c.kind.clone(), null.to_owned()]
@@ -25,6 +35,15 @@ pub(crate) async fn run(args: Named, context: &Context) -> Result<()> {
     print::table(&["held by", ">shards", ">bytes", ""], &holders.collect::<Vec<_>>())?;
     table.warnings.iter().for_each(|warning| print::tell(&format!("warning: {warning}")));
     Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    table: TableInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_a_day: Option<Amount>,
 }
 
 fn head(table: &TableInfo) -> String {

@@ -134,7 +134,7 @@ pub async fn fund(config: &ChainConfig, to: &Address, ether: Amount, tokens: Amo
     Ok(())
 }
 
-/// The address of a development chain's escrow where [`deploy`] put it first.
+/// The address of a development chain's escrow where [`deploy()`] put it first.
 ///
 /// # Errors
 /// Internal, never in practice.
