@@ -88,7 +88,7 @@ fn rows_have_the_columns_of_the_head_and_the_plot_is_closed() {
     let Command::Curve(base) = Cli::try_parse_from(["conun-sim", "curve"]).unwrap().command;
     assert!(base.is_whole());
     let points = table::points(&base);
-    assert_eq!(points.len(), 3 * (4 * 7 + 7) + 10);
+    assert_eq!(points.len(), 3 * (4 * 7 + 3 + 7) + 10);
     let report = run("--nodes 10 --tasks 100");
     let rows: Vec<Row> = points.into_iter().map(|(part, asked)| Row { part, asked, report: report.clone() }).collect();
     let columns = table::HEAD.split(',').count();
