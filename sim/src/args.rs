@@ -106,6 +106,9 @@ pub struct Curve {
     /// Tasks of a node a day.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub tasks_per_day: u64,
+    /// Probability that an honest node's answer is wrong: a bit that flipped.
+    #[arg(long, default_value_t = 1e-6, value_parser = parse_share)]
+    pub faults: f64,
     /// Prints one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -161,7 +164,8 @@ impl Curve {
     #[must_use]
     pub fn run(&self) -> Report {
         let (nodes, liars, seed) = (self.nodes, self.liars, self.seed);
-        let setting = Setting { nodes, liars, seed, tasks_per_day: self.tasks_per_day, ..Setting::default() };
+        let (tasks_per_day, faults) = (self.tasks_per_day, self.faults);
+        let setting = Setting { nodes, liars, seed, tasks_per_day, faults, ..Setting::default() };
         let per_node = self.tasks_per_node.unwrap_or(1000);
         let tasks = self.tasks.unwrap_or_else(|| per_node.saturating_mul(u64::from(nodes)));
         Run { setting, tasks, job_tasks: self.job_tasks }.run(self.way().as_mut(), self.adversary().as_ref())
