@@ -36,9 +36,13 @@ static OPTIONS: LazyLock<ConfigOptions> = LazyLock::new(|| {
     options
 });
 
-/// Every function that a plan may name, by name and alias.
-static FUNCTIONS: LazyLock<SessionState> =
-    LazyLock::new(|| SessionStateBuilder::new().with_config(session_config()).with_default_features().build());
+/// Every function that a plan may name, by name and alias: DataFusion's, but for those that [`conun_functions`] replaces.
+static FUNCTIONS: LazyLock<SessionState> = LazyLock::new(|| {
+    let mut state = SessionStateBuilder::new().with_config(session_config()).with_default_features().build();
+    #[expect(clippy::expect_used, reason = "a session state takes functions; every test of tasks relies on it")]
+    conun_functions::register_names(&mut state).expect("a session takes functions");
+    state
+});
 
 /// The settings under which tasks run.
 #[must_use]
@@ -149,6 +153,18 @@ mod tests {
     fn every_setting_of_the_profile_exists() {
         assert_eq!(session_config().batch_size(), profile::BATCH_ROWS);
         assert!(!session_config().options().optimizer.enable_round_robin_repartition);
+    }
+
+    #[test]
+    fn the_profile_names_the_functions() {
+        assert_eq!(profile::FUNCTIONS, conun_functions::VERSION);
+        let (ours, plain) = (bare_context(), datafusion::prelude::SessionContext::new().task_ctx());
+        for name in ["sum", "mean", "stddev_samp", "regr_r2"] {
+            assert_ne!(ours.aggregate_functions()[name], plain.aggregate_functions()[name], "{name}");
+        }
+        for name in ["sin", "pow"] {
+            assert_ne!(ours.scalar_functions()[name], plain.scalar_functions()[name], "{name}");
+        }
     }
 
     #[test]

@@ -45,9 +45,25 @@ const OPERATORS: &[&str] = &[
     "WindowAggExec",
 ];
 
-/// Aggregates of distinct values whose result does not depend on the order of the values.
-const UNORDERED: &[&str] =
-    &["count", "min", "max", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "median", "percentile_cont"];
+/// Aggregates of distinct values whose result does not depend on the order of the values: exact, or sorted first.
+const UNORDERED: &[&str] = &[
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "count",
+    "max",
+    "median",
+    "min",
+    "percentile_cont",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+];
 
 /// Most operators in a plan.
 const MAX_OPERATORS: usize = 4096;
@@ -167,7 +183,6 @@ fn check_distinct(expr: &AggregateFunctionExpr) -> Result<(), Failure> {
     if !expr.is_distinct() || UNORDERED.contains(&name) {
         return Ok(());
     }
-    // Sums and averages of floats are floats; so are averages of integers, which are added as floats too.
     if expr.field().data_type().is_floating() || (name == "array_agg" && expr.order_bys().is_empty()) {
         return refused(format!("{name}(DISTINCT ..) adds up in no fixed order"));
     }

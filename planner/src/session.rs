@@ -22,14 +22,16 @@ pub fn session_config() -> Result<SessionConfig> {
     Ok(SessionConfig::from(options).with_information_schema(true).with_default_catalog_and_schema("conun", "public"))
 }
 
-/// A planning session over `tables`, with DataFusion's own optimizers and functions.
+/// A planning session over `tables`, with DataFusion's own optimizers and functions, but those of floats that would
+/// depend on order or platform from [`conun_functions`].
 ///
 /// # Errors
 /// As [`session_config`].
 pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema("public", tables).map_err(|e| Error::internal(e.to_string()))?;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    conun_functions::register(&mut state).map_err(|e| Error::internal(e.to_string()))?;
     state.catalog_list().register_catalog("conun".to_owned(), Arc::new(catalog));
     Ok(state)
 }

@@ -7,12 +7,16 @@
 /// Rows in a canonical batch, and in every batch that an operator emits.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Partitions of every shuffle. A constant: a plan that followed the number of nodes or cores would add floats in
-/// another order on another network.
+/// Partitions of every shuffle. A constant: a plan that followed the number of nodes or cores would order rows otherwise
+/// on another network.
 pub const SHUFFLE_PARTITIONS: usize = 4;
 
 /// Name and version, for people.
-pub const NAME: &str = "conun-1";
+pub const NAME: &str = "conun-2";
+
+/// How floats are summed and which libm computes: `conun_functions::VERSION` (a test in executor/ compares them). Sums
+/// are exact until one last rounding; DataFusion's own follow the order of rows and the width of vectors.
+pub const FUNCTIONS: &str = "exact-sums-1, libm-0.2.16";
 
 /// DataFusion's settings under this profile.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -39,11 +43,11 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("datafusion.execution.time_zone", "+00:00"),
 ];
 
-/// BLAKE3 of the profile's name, settings and constants.
+/// BLAKE3 of the profile's name, functions and settings.
 #[must_use]
 pub fn hash() -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("conun execution profile v1");
-    for text in [NAME, env!("CARGO_PKG_VERSION")] {
+    for text in [NAME, env!("CARGO_PKG_VERSION"), FUNCTIONS] {
         hasher.update(text.as_bytes()).update(&[0]);
     }
     for (key, value) in SETTINGS {

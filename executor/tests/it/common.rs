@@ -91,7 +91,9 @@ impl TableProvider for Shards {
 
 /// Plans `sql` over `table` as `t`, on one partition where the query shuffles.
 pub(crate) async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
-    let context = SessionContext::new_with_config(session_config().with_target_partitions(1));
+    let mut state = SessionContext::new_with_config(session_config().with_target_partitions(1)).state();
+    conun_functions::register(&mut state).unwrap();
+    let context = SessionContext::new_with_state(state);
     let table = Arc::new(table);
     context.register_table("t", table.clone()).unwrap();
     let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();

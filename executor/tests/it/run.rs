@@ -28,19 +28,24 @@ use datafusion::{
 
 /// Three shards of 100 rows: k cycles through a..e, v counts.
 fn table() -> Shards {
-    let part = |start: i64| {
-        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
-            (start..start + 100).map(|i| ["a", "b", "c", "d", "e"][(i % 5) as usize]),
-        ));
-        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(start..start + 100));
-        let floats: ArrayRef = Arc::new(Float64Array::from_iter_values((start..start + 100).map(|i| i as f64 / 7.0)));
-        RecordBatch::try_from_iter([("k", keys), ("v", values), ("f", floats)]).unwrap()
-    };
-    Shards::new(&[part(0), part(100), part(200)])
+    Shards::new(&[0, 100, 200].map(|start| part(start, 100)))
+}
+
+fn part(start: i64, rows: i64) -> RecordBatch {
+    let range = start..start + rows;
+    let keys = range.clone().map(|i| ["a", "b", "c", "d", "e"][(i % 5) as usize]);
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(keys));
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(range.clone()));
+    let floats: ArrayRef = Arc::new(Float64Array::from_iter_values(range.map(|i| i as f64 / 7.0)));
+    RecordBatch::try_from_iter([("k", keys), ("v", values), ("f", floats)]).unwrap()
 }
 
 async fn run_sql(sql: &str) -> Result<TaskOutput, Failure> {
-    let (plan, table) = plan(sql, table()).await;
+    run_over(sql, table()).await
+}
+
+async fn run_over(sql: &str, table: Shards) -> Result<TaskOutput, Failure> {
+    let (plan, table) = plan(sql, table).await;
     run_task(&envelope(&plan, OutputSpec::Passthrough, table.inputs()), Arc::new(MemoryInputs::new(table.bytes())))
         .await
 }
@@ -94,6 +99,18 @@ async fn expected(sql: &str) -> String {
     let batches = frame.collect().await.unwrap();
     let plain: Vec<_> = batches.iter().map(|b| canonical::adapt(b, &schema).unwrap()).collect();
     pretty_format_batches(&[concat_batches(&schema, &plain).unwrap()]).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn sums_of_floats_do_not_depend_on_shards_or_their_order() {
+    let sql = "select k, sum(f), avg(f), stddev(f), corr(f, v), sum(distinct f), avg(v), sum(sin(f)), power(max(f), 0.3) \
+        from t group by k order by k";
+    let cids = |output: TaskOutput| output.blocks.iter().map(|(block, _)| *block).collect::<Vec<_>>();
+    let expected = cids(run_sql(sql).await.unwrap());
+    for shards in [vec![(200, 100), (0, 100), (100, 100)], vec![(0, 300)], vec![(7, 293), (3, 4), (0, 3)]] {
+        let parts: Vec<_> = shards.iter().map(|(start, rows)| part(*start, *rows)).collect();
+        assert_eq!(cids(run_over(sql, Shards::new(&parts)).await.unwrap()), expected, "{shards:?}");
+    }
 }
 
 #[tokio::test]
