@@ -13,7 +13,7 @@ use super::{
     finish::finish,
     kind::{Kind, Moment},
 };
-use crate::exact::{Sums, Total, slot::parts, state};
+use crate::exact::{Sums, Total, slot::parts, state, sums::AHEAD};
 
 /// Low bits of a product of two mantissas that are summed apart from the high ones.
 const HALF: u32 = 53;
@@ -361,6 +361,9 @@ impl Column {
 
     fn merge(&mut self, states: &BinaryArray, groups: Groups) -> Result<()> {
         for row in 0..states.len() {
+            if let (Groups::Each(groups), 0) = (groups, row % AHEAD) {
+                self.high.fetch(&groups[row..groups.len().min(row + AHEAD)]);
+            }
             if states.is_valid(row) {
                 let group = groups.of(row);
                 self.high.see(group);

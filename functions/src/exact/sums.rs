@@ -13,7 +13,7 @@ use super::{
 const PATIENCE: u32 = 8;
 
 /// Groups whose slots are fetched together.
-const AHEAD: usize = 32;
+pub const AHEAD: usize = 32;
 /// Slots that stay in the processor's nearest caches anyway.
 const CACHED: usize = 1 << 15;
 
@@ -98,20 +98,20 @@ impl Sums {
     /// Adds `values[i]` to `groups[i]`.
     pub fn add_all(&mut self, groups: &[usize], values: &[f64]) {
         for (groups, values) in groups.chunks(AHEAD).zip(values.chunks(AHEAD)) {
-            if self.slots.len() > CACHED {
-                self.fetch(groups);
-            }
+            self.fetch(groups);
             for (group, value) in groups.iter().zip(values) {
                 self.add(*group, *value);
             }
         }
     }
 
-    /// Touches the slots of `groups`, all at once: additions would wait for one after the other.
+    /// Touches the slots of `groups` (best [`AHEAD`] of them) all at once: additions would wait for one after the other.
     #[inline(always)]
-    fn fetch(&self, groups: &[usize]) {
-        let touched = groups.iter().fold(false, |any, group| any ^ self.slots[*group].seen());
-        std::hint::black_box(touched);
+    pub fn fetch(&self, groups: &[usize]) {
+        if self.slots.len() > CACHED {
+            let touched = groups.iter().fold(false, |any, group| any ^ self.slots[*group].seen());
+            std::hint::black_box(touched);
+        }
     }
 
     /// Adds many rows to one group.
