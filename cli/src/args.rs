@@ -328,7 +328,7 @@ pub(crate) struct ServeNode {
     #[arg(long, value_name = "TOKENS", default_value = "0.000001")]
     pub(crate) price: Amount,
     /// Stages that a coordinator may owe before it gets no more work
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..=65536))]
     pub(crate) exposure: u32,
     /// Take vouchers to the chain that were not settled for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
@@ -486,6 +486,8 @@ mod tests {
             "conun chain deposit 12.5 --chain embedded:c --wallet 0x12",
             "conun chain withdraw --chain embedded:c --wallet 0x12",
             "conun chain settle",
+            "conun chain transfer 0x0000000000000000000000000000000000000001 5 --chain embedded:c --wallet dev:0",
+            "conun chain withdraw --deposit --chain embedded:c --wallet 0x12",
             "conun chain stake 100 --chain embedded:c --wallet 0x12 --node d",
             "conun chain unstake 100 --chain embedded:c --wallet 0x12",
             "conun completions bash",

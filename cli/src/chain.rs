@@ -1,12 +1,15 @@
 //! From flags to a chain: what `--chain`, `--escrow` and `--chain-id` mean, here once for all commands.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use conun_chain::{Backend, ChainConfig, EvmLedger};
 use conun_types::{Error, NodeKey, Result, ledger::Ledger};
 
 use crate::args::ChainOptions;
 
+/// How long a chain may take to answer, and how often it is asked again: a person waits.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const RETRIES: u32 = 2;
 /// Name of the folder in which an embedded chain is kept within a data folder.
 const FOLDER: &str = "chain";
 
@@ -26,14 +29,28 @@ impl ChainOptions {
             }
             _ => text.parse()?,
         };
-        Ok(Some(ChainConfig { escrow: self.escrow, chain_id: self.chain_id, ..ChainConfig::new(backend) }))
+        let (escrow, chain_id, since) = (self.escrow, self.chain_id, self.since);
+        let config = ChainConfig::new(backend);
+        Ok(Some(ChainConfig { escrow, chain_id, since, timeout: TIMEOUT, retries: RETRIES, ..config }))
     }
 
-    /// As [`ChainOptions::config`], where a chain is needed.
+    /// As [`ChainOptions::config`], where a chain is needed, which may be new.
     pub(crate) fn required(&self) -> Result<ChainConfig> {
         self.config(None)?.ok_or_else(|| {
             Error::usage("no chain is given").with_hint("use --chain embedded:FOLDER, --chain URL, or CONUN_CHAIN")
         })
+    }
+
+    /// As [`ChainOptions::required`]; a mistyped folder must not become a chain of its own.
+    pub(crate) fn existing(&self) -> Result<ChainConfig> {
+        let config = self.required()?;
+        match &config.backend {
+            Backend::Embedded(folder) if !folder.is_dir() => {
+                Err(Error::usage(format!("there is no embedded chain in {}", folder.display()))
+                    .with_hint("make one with: conun chain deploy --chain embedded:FOLDER --wallet dev:0"))
+            }
+            _ => Ok(config),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub avoid_for: Duration,
     /// Jobs that the journal keeps.
     pub jobs_kept: usize,
+    /// Bytes of shards up to which `EXPLAIN COST` reads all of them.
+    pub pilot_bytes: u64,
 }
 
 impl EngineConfig {
@@ -48,6 +50,7 @@ impl EngineConfig {
             job_lease: Duration::from_secs(600),
             avoid_for: Duration::from_secs(30),
             jobs_kept: 1000,
+            pilot_bytes: 256 << 20,
         }
     }
 }

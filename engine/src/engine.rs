@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
@@ -41,12 +42,16 @@ use crate::{
 /// Batches of an answer that wait for their reader.
 const ANSWER_BUFFER: usize = 8;
 
+/// How often a running job is written down.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
+
 /// A coordinator.
 pub struct Engine {
     parts: Parts,
     state: SessionState,
     journal: Journal,
     jobs: Mutex<Jobs>,
+    quoting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -93,7 +98,7 @@ impl Engine {
         let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng), config.avoid_for, suits);
         let parts = Parts { network, fleet, tables, key, clock, rng, config: Arc::new(config), payments };
         let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
-        Ok(Arc::new(Self { parts, state, journal, jobs }))
+        Ok(Arc::new(Self { parts, state, journal, jobs, quoting: tokio::sync::Mutex::new(()) }))
     }
 
     /// The tables of the network.
@@ -154,6 +159,8 @@ impl Engine {
         let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
         let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
         let ordered = conun_planner::orders_rows(&plan);
+        // One at a time: it runs on this machine's cores and in its memory.
+        let _one = self.quoting.lock().await;
         let quote = pilot::quote(&context, Plan { physical, config: state.config().clone(), schema, ordered }).await?;
         let price = self.parts.payments.as_ref().map(|p| p.price());
         quote::rows(&quote, context.votes_on_average(), price)
@@ -318,7 +325,12 @@ impl Engine {
         plan: Plan,
         mut sender: mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
     ) {
-        match job.keep_alive(self.answer(&job, plan, &mut sender)).await {
+        let noting = self.note_while_running(&job);
+        let answered = tokio::select! {
+            answered = job.keep_alive(self.answer(&job, plan, &mut sender)) => answered,
+            never = noting => match never {},
+        };
+        match answered {
             Ok(digest) => {
                 job.end(JobState::Done, None, Some(&digest));
                 self.keep(&job);
@@ -358,6 +370,7 @@ impl Engine {
             job.settler.sample_holders().await;
             job.settler.cross_examine().await;
         }
+        job.settler.count_rows().await;
         {
             let mut stream = std::pin::pin!(job.stream(blocks, &mut digest));
             while let Some(batch) = stream.next().await {
@@ -365,6 +378,20 @@ impl Engine {
             }
         }
         Ok(digest)
+    }
+
+    /// Writes a job that is paid to the journal while it runs: should this process be killed, its bill can still be checked.
+    async fn note_while_running(&self, job: &Job) -> std::convert::Infallible {
+        if self.parts.payments.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
+            if let Err(error) = self.journal.save(&entry) {
+                tracing::warn!(%error, job = %job.id, "the running job is not in the journal");
+            }
+            tokio::time::sleep(NOTED_EVERY).await;
+        }
     }
 
     /// Writes an ended job to the journal; what it accepted is owed from now on, whether it ended well or not.

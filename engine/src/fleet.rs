@@ -83,6 +83,23 @@ impl Fleet {
         hello.profiles.iter().any(|p| **p == profile) && (self.suits)(node, hello.pay.as_ref())
     }
 
+    /// Why nobody runs our tasks, for people.
+    pub(crate) fn nobody(&self) -> String {
+        let volunteers = self.network.volunteers();
+        if volunteers.is_empty() {
+            return "no volunteer is connected".to_owned();
+        }
+        let unsuited = volunteers.iter().filter(|(peer, hello)| !self.is_useful(&peer.id, hello));
+        match unsuited.count() {
+            0 => format!("none of the {} nodes that are connected is free, trusted and large enough", volunteers.len()),
+            n => format!(
+                "{n} of the {} nodes that are connected do not suit: they ask for a higher price, work on another chain (or \
+                 for nothing where we pay), or are of another version",
+                volunteers.len()
+            ),
+        }
+    }
+
     /// Volunteers that are connected and not in quarantine.
     pub(crate) fn connected(&self) -> Vec<PeerAddr> {
         let state = self.lock();

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use conun_types::{Cid, Holder, NodeId, Rng, Source};
+use conun_types::{Cid, Holder, NodeId, OutputBlock, Rng, Source};
 
 use crate::{stage::TaskKey, task::Settled};
 
@@ -85,6 +85,19 @@ impl Lineage {
                 task.holders.retain(|h| h.peer.id != node);
             }
         }
+    }
+
+    /// One block of each node that was the only one to make some, drawn among those of at most `most` bytes.
+    pub(crate) fn lone_samples(&self, rng: &dyn Rng, most: u64) -> Vec<(Holder, OutputBlock)> {
+        let state = self.lock();
+        let mut blocks: HashMap<NodeId, Vec<(Holder, OutputBlock)>> = HashMap::new();
+        for task in state.tasks.values() {
+            let [holder] = task.holders.as_slice() else { continue };
+            let counted = task.outputs.iter().filter(|block| block.bytes <= most);
+            blocks.entry(holder.peer.id).or_default().extend(counted.map(|block| (holder.clone(), *block)));
+        }
+        let filled = blocks.into_values().filter(|blocks| !blocks.is_empty());
+        filled.map(|mut blocks| blocks.swap_remove(rng.below(blocks.len()))).collect()
     }
 
     /// One block of each node that holds any, for a spot check of whether it serves what it voted for.

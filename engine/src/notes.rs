@@ -49,9 +49,10 @@ impl Notes {
         let row = row(&mut state, settled.task.stage.key.stage);
         row.tasks_done += 1;
         row.replicas += settled.receipts.len() as u64;
-        row.rows += volume.rows;
-        row.bytes += volume.bytes;
-        row.units.0 += WorkUnits::of(settled.task.envelope.input_volume(), volume).0;
+        row.rows = row.rows.saturating_add(volume.rows);
+        row.bytes = row.bytes.saturating_add(volume.bytes);
+        let units = WorkUnits::of(settled.task.envelope.input_volume(), volume);
+        row.units.0 = row.units.0.saturating_add(units.0);
         add(&mut state, settled);
     }
 

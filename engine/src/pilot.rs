@@ -2,7 +2,7 @@
 //!
 //! The coordinator runs the very tasks of the job itself, once each, and adds up rows, bytes and work units as the quorum
 //! would. Over tables of moderate size all tasks are run, and the quote is what the bill will be, if no node lies or is
-//! slow. Beyond [`PILOT_BYTES`] only a share of the largest table's shards is read and the rest extrapolated: what stages
+//! slow. Beyond [`crate::EngineConfig::pilot_bytes`] only a share of the largest table's shards is read and the rest extrapolated: what stages
 //! make of a sample grows with it, unless they reduce their input so much that they have seen nearly all groups.
 //!
 //! Cardinality estimates from statistics alone are off by orders of magnitude after a few joins (V. Leis and others, "How
@@ -11,12 +11,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use conun_executor::{MemoryInputs, TaskOutput, run_task};
 use conun_types::{Cid, Error, MemoryClass, OutputBlock, Result, TaskEnvelope, Volume, WorkUnits, task::output_volume};
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::JobContext,
@@ -25,8 +27,12 @@ use crate::{
     task::Prepared,
 };
 
-/// Bytes of shards that a pilot run reads at most.
-const PILOT_BYTES: u64 = 256 << 20;
+/// Bytes that the tables other than the largest may have together: they are read whole.
+const MOST_OTHERS: u64 = 2 << 30;
+/// Bytes that all stages of a pilot run may make.
+const MOST_MADE: u64 = 4 << 30;
+/// How long a pilot run may take.
+const MOST_TIME: Duration = Duration::from_secs(120);
 /// Shards that are fetched at once.
 const AT_ONCE: usize = 8;
 /// A stage that keeps fewer than one row in so many has seen nearly all of its groups in a sample.
@@ -61,7 +67,17 @@ impl Quote {
 /// # Errors
 /// Those of the plan and of its tasks; Unavailable where shards cannot be read.
 pub(crate) async fn quote(context: &JobContext, plan: Plan) -> Result<Quote> {
-    let mut pilot = Pilot::new(context);
+    let run = run(context, plan);
+    tokio::time::timeout(MOST_TIME, run).await.map_err(|_| too_large(format!("takes longer than {MOST_TIME:?}")))?
+}
+
+fn too_large(why: String) -> Error {
+    Error::data(format!("the statement is too large to be quoted: it {why}"))
+        .with_hint("quote a smaller statement, or bound the cost with --budget")
+}
+
+async fn run(context: &JobContext, plan: Plan) -> Result<Quote> {
+    let mut pilot = Pilot::new(context)?;
     let mut graph = StageGraph::new(context.job, plan.physical, plan.config)?;
     loop {
         let tasks = graph.ready_tasks()?;
@@ -81,9 +97,11 @@ pub(crate) async fn quote(context: &JobContext, plan: Plan) -> Result<Quote> {
 
 struct Pilot<'a> {
     context: &'a JobContext,
-    /// The table of which only a share is read, and that share.
-    sample: Option<(String, f64)>,
+    /// The table of which only one task in so many is run.
+    sample: Option<(String, usize)>,
+    /// Share of the tables' bytes that is read.
     sampled: f64,
+    made: u64,
     shards: HashMap<Cid, Bytes>,
     blocks: HashMap<Cid, Bytes>,
     stages: BTreeMap<u32, Tally>,
@@ -103,27 +121,31 @@ struct Tally {
 }
 
 impl<'a> Pilot<'a> {
-    fn new(context: &'a JobContext) -> Self {
+    fn new(context: &'a JobContext) -> Result<Self> {
         let bytes = context.scanned_bytes();
-        let all: u64 = bytes.values().sum();
+        let (all, most): (u64, u64) = (bytes.values().sum(), context.config.pilot_bytes);
         let largest = bytes.into_iter().max_by(|a, b| (a.1, &b.0).cmp(&(b.1, &a.0)));
-        let sample = largest.filter(|_| all > PILOT_BYTES).map(|(table, bytes)| {
+        let (mut sample, mut sampled) = (None, 1.0);
+        if let Some((table, bytes)) = largest.filter(|_| all > most) {
             let rest = all - bytes;
+            if rest > MOST_OTHERS {
+                return Err(too_large(format!("reads {} MiB of tables beside its largest", rest >> 20)));
+            }
             // At least one shard in sixty-four of it, however large the others are.
-            let share = PILOT_BYTES.saturating_sub(rest) as f64 / bytes.max(1) as f64;
-            (table, share.max(1.0 / 64.0))
-        });
-        let sampled = sample.as_ref().map_or(1.0, |(_, share)| *share);
-        let (shards, blocks, stages, scales) = Default::default();
-        Self { context, sample, sampled, shards, blocks, stages, scales }
+            let step = bytes.div_ceil(most.saturating_sub(rest).max(bytes / 64).max(1));
+            sampled = (rest as f64 + bytes as f64 / step as f64) / all as f64;
+            sample = Some((table, step as usize));
+        }
+        let (made, shards, blocks, stages, scales) = Default::default();
+        Ok(Self { context, sample, sampled, made, shards, blocks, stages, scales })
     }
 
     /// Runs the tasks that are ready, but those that the sample leaves out.
     async fn run_all(&mut self, tasks: Vec<StageTask>) -> Result<Vec<(StageTask, Vec<OutputBlock>)>> {
         let mut done = Vec::with_capacity(tasks.len());
-        for (at, task) in tasks.into_iter().enumerate() {
+        for task in tasks {
             let prepared = prepare(self.context, task)?;
-            let outputs = match self.leaves_out(&prepared, at)? {
+            let outputs = match self.leaves_out(&prepared) {
                 true => self.skip(&prepared),
                 false => self.run(&prepared).await?,
             };
@@ -132,21 +154,18 @@ impl<'a> Pilot<'a> {
         Ok(done)
     }
 
-    /// Whether a task scans nothing but the sampled table, and is not in the sample: every so manieth task is, from the
-    /// first on, since neighbouring shards are alike.
-    fn leaves_out(&self, task: &Prepared, at: usize) -> Result<bool> {
-        let Some((table, share)) = &self.sample else { return Ok(false) };
+    /// Whether a task is left out: it scans nothing but the sampled table, and of those every so manieth of a stage is run,
+    /// from the first on, since neighbouring shards are alike.
+    fn leaves_out(&self, task: &Prepared) -> bool {
+        self.step(task).is_some_and(|step| !(task.envelope.task as usize).is_multiple_of(step))
+    }
+
+    /// One in how many tasks like this one is run, where it scans nothing but the sampled table.
+    fn step(&self, task: &Prepared) -> Option<usize> {
+        let (table, step) = self.sample.as_ref()?;
+        let of_table = |cid: &Cid| self.context.table_of(cid).is_ok_and(|name| name == table);
         let shards = &task.envelope.shards;
-        if shards.is_empty() {
-            return Ok(false);
-        }
-        for shard in shards {
-            if self.context.table_of(&shard.cid)? != table {
-                return Ok(false);
-            }
-        }
-        let step = (1.0 / share).ceil() as usize;
-        Ok(!at.is_multiple_of(step))
+        (!shards.is_empty() && shards.iter().all(|s| of_table(&s.cid))).then_some(*step)
     }
 
     fn skip(&mut self, task: &Prepared) -> Vec<OutputBlock> {
@@ -166,7 +185,12 @@ impl<'a> Pilot<'a> {
         let envelope = TaskEnvelope { memory: MemoryClass::Large, ..task.envelope.clone() };
         let output = in_a_thread(envelope, inputs).await?;
         let outputs: Vec<OutputBlock> = output.blocks.iter().map(|(block, _)| *block).collect();
-        self.tally(task, output_volume(&outputs), &outputs);
+        let volume = output_volume(&outputs);
+        self.made = self.made.saturating_add(volume.bytes);
+        if self.made > MOST_MADE {
+            return Err(too_large(format!("makes more than {} MiB on its way", MOST_MADE >> 20)));
+        }
+        self.tally(task, volume, &outputs);
         self.blocks.extend(output.blocks.into_iter().map(|(block, bytes)| (block.cid, bytes)));
         for shard in &task.envelope.shards {
             self.shards.remove(&shard.cid);
@@ -186,11 +210,11 @@ impl<'a> Pilot<'a> {
 
     fn tally(&mut self, task: &Prepared, output: Volume, outputs: &[OutputBlock]) {
         let input_scale = self.input_scale(task);
-        let scans_sample = self.sample.is_some() && self.is_sampled(task);
+        let step = self.step(task);
         let reduces = output.rows.saturating_mul(REDUCES) < task.envelope.input_volume().rows;
         // Blocks of the sample stand for those of its whole stage; a stage that reduces much has seen nearly all groups.
-        let own = if scans_sample || reduces { 1.0 } else { input_scale };
-        let handed_on = if scans_sample { 1.0 / self.sampled } else { own };
+        let own = if step.is_some() || reduces { 1.0 } else { input_scale };
+        let handed_on = step.map_or(own, |step| step as f64);
         for block in outputs {
             self.scales.insert(block.cid, handed_on);
         }
@@ -203,12 +227,6 @@ impl<'a> Pilot<'a> {
         tally.output.0 += rows;
         tally.output.1 += bytes;
         tally.units += units.0 as f64;
-    }
-
-    fn is_sampled(&self, task: &Prepared) -> bool {
-        let Some((table, _)) = &self.sample else { return false };
-        let of_table = |cid: &Cid| self.context.table_of(cid).is_ok_and(|name| name == table);
-        !task.envelope.shards.is_empty() && task.envelope.shards.iter().all(|s| of_table(&s.cid))
     }
 
     /// By how much what a task reads is to be multiplied: the most of any of its inputs.
@@ -248,11 +266,15 @@ impl Tally {
     }
 }
 
-/// Runs a task as a runner does: driven by one thread, off those that serve.
+/// Runs a task as a runner does: driven by one thread, off those that serve. Dropping the future stops it at its next wait.
 async fn in_a_thread(envelope: TaskEnvelope, inputs: MemoryInputs) -> Result<TaskOutput> {
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let ran = runtime.block_on(run_task(&envelope, Arc::new(inputs)));
+        let task = run_task(&envelope, Arc::new(inputs));
+        let ran = runtime.block_on(stop.run_until_cancelled(task));
+        let ran = ran.ok_or_else(|| Error::unavailable("the pilot run was stopped"))?;
         ran.map_err(|failure| Error::data(format!("the pilot run failed: {failure}")))
     };
     tokio::task::spawn_blocking(run).await.map_err(|e| Error::internal(format!("the pilot run broke off: {e}")))?

@@ -68,6 +68,10 @@ impl Transcript {
     /// # Errors
     /// Verification naming the first thing that does not hold.
     pub fn verify(&self) -> Result<Verified> {
+        if self.receipts.is_empty() {
+            return Err(Error::verification(format!("there is no receipt for job {}", self.job))
+                .with_hint("what a coordinator computes itself has none, nor has a job that was stopped at once"));
+        }
         let (mut orders, mut requesters) = (HashSet::new(), BTreeSet::new());
         let mut tasks: BTreeMap<(u32, u32, Cid), Vec<&ReceiptRecord>> = BTreeMap::new();
         for record in &self.receipts {
@@ -91,7 +95,7 @@ impl Transcript {
             receipts: self.receipts.len(),
             tasks: tasks.len(),
             votes: if tasks.is_empty() { 0 } else { votes },
-            units: WorkUnits(records.iter().map(|r| r.units.0).sum()),
+            units: WorkUnits(records.iter().fold(0u64, |sum, r| sum.saturating_add(r.units.0))),
             cost: records.iter().map(|r| r.amount).sum(),
             records,
         })
@@ -131,7 +135,8 @@ impl Transcript {
             found.roots.push(tree.root().iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")));
             for record in ours {
                 let sum = sums.entry((record.stage, record.provider)).or_default();
-                *sum = (sum.0 + record.tasks, WorkUnits(sum.1.0 + record.units.0), sum.2.plus(record.amount));
+                let units = WorkUnits(sum.1.0.saturating_add(record.units.0));
+                *sum = (sum.0.saturating_add(record.tasks), units, sum.2.plus(record.amount));
                 found.paid = found.paid.plus(record.amount);
             }
         }
@@ -150,16 +155,14 @@ impl Transcript {
 
 /// How many nodes agree on a task: all that were accepted must have said the same.
 fn agreement(records: &[&ReceiptRecord]) -> Result<usize, &'static str> {
-    let mut accepted = records.iter().filter(|r| r.accepted).map(|r| &r.receipt.receipt);
-    let Some(first) = accepted.next() else { return Err("no receipt was accepted") };
+    let accepted: Vec<_> = records.iter().filter(|r| r.accepted).map(|r| &r.receipt.receipt).collect();
+    let Some(first) = accepted.first() else { return Err("no receipt was accepted") };
     let said = |r: &conun_types::TaskReceipt| (r.profile, r.inputs_root, r.outputs_root, r.rows, r.bytes, r.units);
-    let mut votes = 1;
-    for other in accepted {
-        if said(other) != said(first) {
-            return Err("receipts that were accepted differ");
-        }
-        votes += 1;
+    if accepted.iter().any(|other| said(other) != said(first)) {
+        return Err("receipts that were accepted differ");
     }
+    // A task that was run again has two receipts of some nodes: a node agrees with itself.
+    let votes = accepted.iter().map(|r| r.provider).collect::<BTreeSet<_>>().len();
     let dissent = records.iter().filter(|r| !r.accepted).any(|r| r.receipt.receipt.outputs_root == first.outputs_root);
     if dissent { Err("a receipt was refused that says what the accepted ones say") } else { Ok(votes) }
 }

@@ -127,8 +127,12 @@ pub(crate) fn check_request(request: &ControlRequest) -> WireResult<()> {
         ControlRequest::Has(cids) | ControlRequest::Renew { cids, .. } => at_most("ids", cids.len(), MAX_LIST),
         ControlRequest::Pay(payment) => {
             let receipts: usize = payment.stages.iter().map(|stage| stage.receipts.len()).sum();
-            let lists =
-                [("stages", payment.stages.len()), ("receipts", receipts), ("penalties", payment.penalties.len())];
+            let lists = [
+                ("stages", payment.stages.len()),
+                ("receipts", receipts),
+                ("penalties", payment.penalties.len()),
+                ("jobs", payment.ended.len()),
+            ];
             lists.into_iter().try_for_each(|(what, len)| at_most(what, len, MAX_LIST))
         }
         _ => Ok(()),

@@ -5,14 +5,14 @@
 //! client wants the rest back, or where nobody has settled for long.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use conun_types::{
-    AccountId, Amount, Clock, NodeId, NodeKey, Result, SignedReceipt, TaskOffer,
+    AccountId, Amount, Clock, Error, NodeId, NodeKey, Result, SignedReceipt, TaskOffer, WorkUnits,
     eip712::Domain,
     ledger::{Account, Earned, Ledger},
     payment::SignedClaim,
@@ -30,6 +30,10 @@ const MAX_ACCOUNTS: usize = 1 << 12;
 const RETRY_AFTER: Duration = Duration::from_millis(40);
 /// How long a coordinator is waited for that has to pay: its payment may be on the way.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a voucher is left alone that could not be redeemed.
+const REDEEM_PAUSE: Duration = Duration::from_secs(600);
+/// Fewer units than these are not worth a transaction.
+const DUST: WorkUnits = WorkUnits(100);
 /// Receipts that nobody paid for so long are given up.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(30 * 86_400);
 
@@ -62,6 +66,11 @@ pub(crate) struct Cashier {
     seen: Mutex<HashMap<AccountId, Seen>>,
     /// Since when a voucher is worth more than the chain has credited.
     waiting: Mutex<HashMap<AccountId, Duration>>,
+    /// The last receipts of a node without a chain.
+    recent: Mutex<VecDeque<(NodeId, SignedReceipt)>>,
+    asking: tokio::sync::Mutex<()>,
+    /// Until when vouchers are left alone.
+    paused: Mutex<HashMap<AccountId, Duration>>,
 }
 
 impl Cashier {
@@ -71,8 +80,8 @@ impl Cashier {
             Some(_) => Till::open(&till_path(dir))?,
             None => Till::default(),
         };
-        let (seen, waiting) = Default::default();
-        Ok(Self { terms, key, clock, till: Mutex::new(till), seen, waiting })
+        let (seen, waiting, recent, asking, paused) = Default::default();
+        Ok(Self { terms, key, clock, till: Mutex::new(till), seen, waiting, recent, asking, paused })
     }
 
     pub(crate) fn domain(&self) -> Domain {
@@ -96,16 +105,35 @@ impl Cashier {
             let text = format!("this node asks {} a unit, the order pays {}", terms.price, order.price);
             return Some(OfferReply::Refused(text));
         }
-        let unpaid = self.till().unpaid(from);
+        let now = self.clock.unix_seconds();
+        let (unpaid, dealings) = {
+            let till = self.till();
+            (till.unpaid(from, now), till.dealings(from))
+        };
+        if dealings.is_bad() {
+            let text = format!("{} receipts of this node were refused, {} paid", dealings.refused, dealings.paid);
+            return Some(OfferReply::Refused(text));
+        }
         if unpaid.stages >= terms.exposure as usize {
-            let age = self.clock.unix_seconds().saturating_sub(unpaid.since);
+            let age = now.saturating_sub(unpaid.since);
             return Some(match age > PATIENCE.as_secs() {
                 true => OfferReply::Refused(format!("{} stages are unpaid", unpaid.stages)),
                 false => OfferReply::Busy { retry_after: RETRY_AFTER },
             });
         }
         match self.look(terms, &order.account).await {
-            Ok(seen) => self.cannot_pay(from, &order.account, &seen, unpaid.amount).map(OfferReply::Refused),
+            Ok(seen) => {
+                let reason = self.cannot_pay(from, &order.account, &seen, unpaid.amount)?;
+                // It may have been filled since the chain was asked: soon we will know.
+                let stale = self.clock.now().saturating_sub(seen.at) > Duration::from_millis(500);
+                Some(match stale {
+                    true => {
+                        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&order.account);
+                        OfferReply::Busy { retry_after: RETRY_AFTER }
+                    }
+                    false => OfferReply::Refused(reason),
+                })
+            }
             Err(error) => {
                 tracing::warn!(%error, "the chain cannot be asked about an account");
                 Some(OfferReply::Busy { retry_after: Duration::from_secs(1) })
@@ -120,47 +148,77 @@ impl Cashier {
             return Some("the account is being closed".to_owned());
         }
         let left = account.left_for(&from.address().ok()?);
-        let vouched = self.till().accounts().get(id).map_or(Amount::ZERO, |a| a.voucher.voucher.cumulative);
-        let owed = vouched.less(seen.ours.earned).plus(unpaid);
+        let owed = self.vouched(id).less(seen.ours.earned).plus(unpaid);
         (left <= owed).then(|| format!("the account has {left} left for this coordinator and owes {owed} here already"))
     }
 
+    /// What the vouchers of an account are worth.
+    fn vouched(&self, id: &AccountId) -> Amount {
+        self.till().accounts().get(id).map_or(Amount::ZERO, |a| a.voucher.voucher.cumulative)
+    }
+
     async fn look(&self, terms: &PayTerms, id: &AccountId) -> Result<Seen> {
-        let now = self.clock.now();
-        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
-        if let Some(seen) = known.filter(|seen| now.saturating_sub(seen.at) < BELIEVED_FOR) {
+        if let Some(seen) = self.believed(id) {
             return Ok(seen);
         }
+        // One question at a time, whoever asks: strangers must not make this node flood its chain.
+        let _one = self.asking.lock().await;
+        if let Some(seen) = self.believed(id) {
+            return Ok(seen);
+        }
+        let now = self.clock.now();
         let account = terms.ledger.account(id).await?;
         let ours = terms.ledger.earned(id, &self.key.address()).await?;
         let seen = Seen { at: now, account, ours };
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_ACCOUNTS {
-            all.retain(|_, seen| now.saturating_sub(seen.at) < BELIEVED_FOR);
+            all.clear();
         }
         all.insert(*id, seen);
         Ok(seen)
     }
 
-    /// Notes a receipt before it is given away. Without a chain there is nothing to claim; it is kept for a while so that
-    /// its coordinator can ask for it again.
+    fn believed(&self, id: &AccountId) -> Option<Seen> {
+        let now = self.clock.now();
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        known.filter(|seen| now.saturating_sub(seen.at) < BELIEVED_FOR)
+    }
+
+    /// Notes a receipt before it is given away. Without a chain there is nothing to claim; the last ones are kept so that
+    /// their coordinators can ask for them again.
     pub(crate) fn signed(&self, work: Work) -> Result<()> {
-        let mut till = self.till();
-        if self.terms.is_none() {
-            till.forget(self.clock.now(), KEPT_FOR_NOTHING);
+        if self.terms.is_some() {
+            return self.till().signed(work);
         }
-        till.signed(work)
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= KEPT_FOR_NOTHING {
+            recent.pop_front();
+        }
+        recent.push_back((work.coordinator, work.receipt));
+        Ok(())
     }
 
     /// The receipt that was signed for an order.
     pub(crate) fn receipt(&self, coordinator: &NodeId, order_hash: &[u8; 32]) -> Option<SignedReceipt> {
-        self.till().receipt(coordinator, order_hash).cloned()
+        if self.terms.is_some() {
+            return self.till().receipt(coordinator, order_hash).cloned();
+        }
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = recent.iter().find(|(from, r)| from == coordinator && r.receipt.order_hash == *order_hash);
+        found.map(|(_, receipt)| receipt.clone())
     }
 
     /// Takes a payment and signs for it.
-    pub(crate) fn pay(&self, from: NodeId, payment: Payment) -> Result<Vec<SignedClaim>> {
-        if self.terms.is_none() {
-            return Err(conun_types::Error::data("this node works without a chain"));
+    pub(crate) async fn pay(&self, from: NodeId, payment: Payment) -> Result<Vec<SignedClaim>> {
+        let Some(terms) = &self.terms else {
+            return Err(Error::data("this node works without a chain"));
+        };
+        if let Ok(seen) = self.look(terms, &payment.account).await {
+            let left = from.address().map_or(Amount::ZERO, |a| seen.account.map_or(Amount::ZERO, |s| s.left_for(&a)));
+            // What it says about the past may be older than what was settled since.
+            if payment.voucher.voucher.cumulative > left.plus(seen.ours.earned).plus(self.vouched(&payment.account)) {
+                return Err(Error::data("payment: the account does not have that much"));
+            }
         }
         let domain = self.domain();
         let claims = self.till().pay(from, self.key.address(), &domain, payment)?;
@@ -179,7 +237,11 @@ impl Cashier {
             }
             match terms.ledger.redeem(&voucher).await {
                 Ok(included) => tracing::info!(account = %id, gas = included.gas, "a voucher was redeemed"),
-                Err(error) => tracing::warn!(account = %id, %error, "a voucher could not be redeemed"),
+                Err(error) => {
+                    tracing::warn!(account = %id, %error, "a voucher could not be redeemed");
+                    let later = self.clock.now() + REDEEM_PAUSE;
+                    self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(id, later);
+                }
             }
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
@@ -187,8 +249,14 @@ impl Cashier {
 
     /// Whether a voucher that is worth `cumulative` should be redeemed now.
     fn is_due(&self, terms: &PayTerms, id: &AccountId, seen: &Seen, cumulative: Amount) -> bool {
+        let pause = self.paused.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        if pause.is_some_and(|until| self.clock.now() < until) {
+            return false;
+        }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if cumulative <= seen.ours.earned {
+        // Dust is not worth the gas.
+        let dust = terms.price.times(DUST);
+        if cumulative <= seen.ours.earned.plus(dust) {
             waiting.remove(id);
             return false;
         }
@@ -199,8 +267,8 @@ impl Cashier {
     }
 }
 
-/// How long a node without a chain remembers a receipt.
-const KEPT_FOR_NOTHING: Duration = Duration::from_secs(600);
+/// Receipts that a node without a chain remembers.
+const KEPT_FOR_NOTHING: usize = 4096;
 
 /// The journal of a node's till.
 #[must_use]

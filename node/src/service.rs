@@ -408,7 +408,8 @@ impl Volunteer for NodeService {
     }
 
     async fn control(&self, from: NodeId, request: ControlRequest) -> ControlReply {
-        let changes = matches!(request, ControlRequest::Renew { .. } | ControlRequest::PutPointer(_));
+        let changes =
+            matches!(request, ControlRequest::Renew { .. } | ControlRequest::PutPointer(_) | ControlRequest::Pay(_));
         if changes && !self.welcome(&from) {
             return refuse("this node serves other coordinators");
         }
@@ -426,7 +427,7 @@ impl Volunteer for NodeService {
             },
             ControlRequest::Pointers => ControlReply::Pointers(self.store.pointers()),
             ControlRequest::Peers => ControlReply::Peers(Vec::new()),
-            ControlRequest::Pay(payment) => match self.cashier.pay(from, *payment) {
+            ControlRequest::Pay(payment) => match self.cashier.pay(from, *payment).await {
                 Ok(claims) => ControlReply::Claims(claims),
                 Err(error) => ControlReply::Refused(error),
             },

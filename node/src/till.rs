@@ -14,12 +14,16 @@ use conun_types::{
     AccountId, Address, Amount, Error, JobId, NodeId, Result, SignedReceipt, SignedVoucher, TaskOrder, WorkUnits,
     eip712::Domain,
     payment::StageClaim,
-    wire::{MAX_LIST, Payment, Penalty, StagePay},
+    wire::{Ask, MAX_LIST, Payment, Penalty, StagePay},
 };
 use serde::{Deserialize, Serialize};
 
-/// Receipts that are remembered while they are not paid: who does not pay gets no more work long before.
-const MAX_UNPAID: usize = 1 << 16;
+/// Receipts of one coordinator that are remembered while they are not paid: who does not pay gets no more work long before.
+const MAX_UNPAID: usize = 1 << 14;
+/// Receipts that a coordinator may refuse without having paid any.
+const TOLERATED: u64 = 256;
+/// Unpaid receipts count against their coordinator for so long, in seconds.
+const HELD_AGAINST: u64 = 86_400;
 
 /// A line of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -106,6 +110,24 @@ pub struct Till {
     stages: BTreeMap<(JobId, u32), StageEarnings>,
     /// The last payment of each account: its reply may have been lost.
     last: HashMap<AccountId, Payment>,
+    dealings: HashMap<NodeId, Dealings>,
+}
+
+/// How a coordinator has dealt with this node's receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dealings {
+    /// Receipts that it paid.
+    pub paid: u64,
+    /// Receipts that it did not.
+    pub refused: u64,
+}
+
+impl Dealings {
+    /// Whether so much was refused that no honest coordinator's bad luck explains it: replicas of aborted jobs are a few.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.refused > TOLERATED + self.paid / 4
+    }
 }
 
 impl Till {
@@ -154,18 +176,28 @@ impl Till {
             for receipt in &part.receipts {
                 self.unpaid.remove(&receipt.order_hash);
             }
+            self.dealings.entry(coordinator).or_default().paid += part.receipts.len() as u64;
             let stage = self.stage(part.job, part.stage);
             stage.unpaid = stage.unpaid.saturating_sub(part.receipts.len() as u64);
             stage.tasks += part.receipts.len() as u64;
-            stage.units.0 += units(part).0;
+            stage.units.0 = stage.units.0.saturating_add(units(part).0);
             stage.amount = stage.amount.plus(part.price.times(units(part)));
         }
+        // Only of its own orders: whoever could name another's would take the node's pay from it.
+        let own = |work: &Work| (work.coordinator, work.account) == (coordinator, payment.account);
         for penalty in &payment.penalties {
-            if self.unpaid.remove(&penalty.order_hash).is_some() {
-                let stage = self.stage(penalty.job, penalty.stage);
-                stage.unpaid = stage.unpaid.saturating_sub(1);
-                stage.penalties.push(penalty.reason.clone());
+            if self.unpaid.get(&penalty.order_hash).is_some_and(own) {
+                self.refuse(&penalty.order_hash, &penalty.reason);
             }
+        }
+        let left: Vec<[u8; 32]> = self
+            .unpaid
+            .iter()
+            .filter(|(_, work)| own(work) && payment.ended.contains(&work.job))
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in left {
+            self.refuse(&hash, "the job ended before it was needed");
         }
         let voucher = payment.voucher.clone();
         if payment.stages.is_empty() {
@@ -174,6 +206,15 @@ impl Till {
         }
         self.accounts.insert(payment.account, AccountEarnings { coordinator, voucher });
         self.last.insert(payment.account, payment);
+    }
+
+    /// A receipt is not paid.
+    fn refuse(&mut self, order_hash: &[u8; 32], reason: &str) {
+        let Some(work) = self.unpaid.remove(order_hash) else { return };
+        self.dealings.entry(work.coordinator).or_default().refused += 1;
+        let stage = self.stage(work.job, work.stage);
+        stage.unpaid = stage.unpaid.saturating_sub(1);
+        stage.penalties.push(reason.to_owned());
     }
 
     /// Money that came without a list (the coordinator could not tell which receipts were claimed before): the oldest
@@ -191,7 +232,7 @@ impl Till {
             let stage = self.stage(work.job, work.stage);
             stage.unpaid = stage.unpaid.saturating_sub(1);
             stage.tasks += 1;
-            stage.units.0 += work.receipt.receipt.units.0;
+            stage.units.0 = stage.units.0.saturating_add(work.receipt.receipt.units.0);
             stage.amount = stage.amount.plus(work.amount());
         }
     }
@@ -205,7 +246,7 @@ impl Till {
     /// # Errors
     /// Those of the file system; Unavailable where too many are unpaid.
     pub fn signed(&mut self, work: Work) -> Result<()> {
-        if self.unpaid.len() >= MAX_UNPAID {
+        if self.unpaid.values().filter(|w| w.coordinator == work.coordinator).count() >= MAX_UNPAID {
             return Err(Error::unavailable("too many receipts are unpaid"));
         }
         self.append(Entry::Signed(Box::new(work)), Durability::Volatile)
@@ -217,18 +258,34 @@ impl Till {
         self.unpaid.get(order_hash).filter(|work| work.coordinator == *coordinator).map(|work| &work.receipt)
     }
 
-    /// What `coordinator` has not paid. Work of the last `grace` does not count as overdue but is in the sums.
+    /// What `coordinator` has not paid of the last day's work, as of `now` (Unix seconds).
     #[must_use]
-    pub fn unpaid(&self, coordinator: &NodeId) -> Unpaid {
-        let works = self.unpaid.values().filter(|work| work.coordinator == *coordinator);
-        let mut stages = BTreeSet::new();
+    pub fn unpaid(&self, coordinator: &NodeId, now: u64) -> Unpaid {
+        let recent = |work: &&Work| work.signed.saturating_add(HELD_AGAINST) >= now;
+        let works = self.unpaid.values().filter(|work| work.coordinator == *coordinator).filter(recent);
+        let mut stages: BTreeMap<(JobId, u32), usize> = BTreeMap::new();
         let mut sum = Unpaid { since: u64::MAX, ..Unpaid::default() };
         for work in works {
-            stages.insert((work.job, work.stage));
+            *stages.entry((work.job, work.stage)).or_default() += 1;
             sum.amount = sum.amount.plus(work.amount());
             sum.since = sum.since.min(work.signed);
         }
-        Unpaid { stages: stages.len(), ..sum }
+        let counted = stages.values().map(|receipts| receipts.div_ceil(Ask::RECEIPTS_PER_STAGE)).sum();
+        Unpaid { stages: counted, ..sum }
+    }
+
+    /// How `coordinator` has dealt with this node so far.
+    #[must_use]
+    pub fn dealings(&self, coordinator: &NodeId) -> Dealings {
+        self.dealings.get(coordinator).copied().unwrap_or_default()
+    }
+
+    /// Whether this node has ever worked for `coordinator` from `account`: others have nothing to pay.
+    fn knows(&self, coordinator: &NodeId, account: &AccountId) -> bool {
+        match self.accounts.get(account) {
+            Some(known) => known.coordinator == *coordinator,
+            None => self.unpaid.values().any(|work| (work.coordinator, work.account) == (*coordinator, *account)),
+        }
     }
 
     /// Takes a payment of `from` for the node at `provider`; the claims to sign are for its stages, in order. The same
@@ -258,6 +315,9 @@ impl Till {
         if voucher.account != payment.account || voucher.provider != provider {
             return refuse("the voucher is for another account or node");
         }
+        if !self.knows(from, &payment.account) {
+            return refuse("this node has done nothing for it");
+        }
         if payment.voucher.signer(domain)? != *from {
             return refuse("the voucher is not signed by who sends it");
         }
@@ -279,8 +339,10 @@ impl Till {
             }
         }
         let owed: Amount = payment.stages.iter().map(|part| part.price.times(units(part))).sum();
-        if voucher.cumulative.less(had) < owed {
-            return refuse("the voucher is worth less than the receipts that it comes for");
+        let (more, listed) = (voucher.cumulative.less(had), !payment.stages.is_empty());
+        // Not more, either: a voucher beyond the account cannot be redeemed at all.
+        if more < owed || (listed && more > owed) {
+            return refuse("the voucher is not worth the receipts that it comes for");
         }
         if payment.penalties.iter().any(|p| seen.contains(&p.order_hash)) {
             return refuse("it pays a receipt and refuses it");
@@ -314,7 +376,7 @@ fn units(part: &StagePay) -> WorkUnits {
 /// The claims for a payment's stages, after a look at the length of its lists.
 fn claims(payment: &Payment, provider: Address) -> Result<Vec<StageClaim>> {
     let receipts: usize = payment.stages.iter().map(|part| part.receipts.len()).sum();
-    let lists = [payment.stages.len(), receipts, payment.penalties.len()];
+    let lists = [payment.stages.len(), receipts, payment.penalties.len(), payment.ended.len()];
     let wordy = |p: &Penalty| p.reason.len() > 1024;
     if lists.iter().any(|n| *n > MAX_LIST) || payment.penalties.iter().any(wordy) {
         return Err(Error::data("payment: too many stages or receipts at once"));
@@ -370,6 +432,7 @@ mod tests {
                 voucher: SignedVoucher::sign(voucher, &self.domain, &self.coordinator),
                 stages: vec![StagePay { job: JOB, stage, price: Amount(10), receipts: receipts.collect() }],
                 penalties: Vec::new(),
+                ended: Vec::new(),
             }
         }
 
@@ -387,7 +450,7 @@ mod tests {
             till.signed(scene.work(n, 1))?;
         }
         let expected = Unpaid { stages: 1, amount: Amount(60), since: 100 };
-        assert_eq!(till.unpaid(&scene.coordinator.id()), expected);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200), expected);
         let payment = scene.payment(30, 1, &[1, 2]);
         let claims = scene.pay(&mut till, payment.clone())?;
         assert_eq!((claims[0].tasks, claims[0].units, claims[0].amount), (2, WorkUnits(3), Amount(30)));
@@ -395,9 +458,9 @@ mod tests {
         let mut till = Till::open(&path)?;
         assert_eq!(scene.pay(&mut till, payment)?, claims, "whose answer was lost asks again");
         assert!(scene.pay(&mut till, scene.payment(60, 1, &[1, 2])).is_err(), "claimed twice");
-        assert_eq!(till.unpaid(&scene.coordinator.id()).amount, Amount(30));
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).amount, Amount(30));
         scene.pay(&mut till, scene.payment(60, 1, &[3]))?;
-        assert_eq!(till.unpaid(&scene.coordinator.id()).stages, 0);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).stages, 0);
         assert_eq!(till.stages()[&(JOB, 1)].amount, Amount(60));
         assert_eq!(till.accounts()[&ACCOUNT].voucher.voucher.cumulative, Amount(60));
         Ok(())
@@ -421,6 +484,7 @@ mod tests {
         cheap.stages[0].price = Amount(1);
         let cases = [
             ("too little", scene.payment(9, 1, &[1])),
+            ("more than can be had", scene.payment(11, 1, &[1])),
             ("unknown receipt", scene.payment(70, 1, &[7])),
             ("another stage", scene.payment(10, 2, &[1])),
             ("twice in one", scene.payment(20, 1, &[1, 1])),
@@ -432,7 +496,7 @@ mod tests {
         for (what, payment) in cases {
             assert!(scene.pay(&mut till, payment).is_err(), "{what}");
         }
-        assert_eq!(till.unpaid(&scene.coordinator.id()).amount, Amount(30));
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).amount, Amount(30));
         scene.pay(&mut till, scene.payment(10, 1, &[1]))?;
         assert!(scene.pay(&mut till, scene.payment(9, 1, &[])).is_err(), "vouchers never shrink");
         Ok(())
@@ -446,7 +510,11 @@ mod tests {
         till.signed(scene.work(3, 1))?;
         let bare = Payment { stages: Vec::new(), ..scene.payment(45, 1, &[]) };
         scene.pay(&mut till, bare)?;
-        assert_eq!(till.unpaid(&scene.coordinator.id()).amount, Amount(30), "20 of 45 were enough for the first only");
+        assert_eq!(
+            till.unpaid(&scene.coordinator.id(), 200).amount,
+            Amount(30),
+            "20 of 45 were enough for the first only"
+        );
         Ok(())
     }
 
@@ -460,8 +528,45 @@ mod tests {
         payment.penalties = vec![Penalty { job: JOB, stage: 4, order_hash: [1; 32], reason: "outvoted".to_owned() }];
         scene.pay(&mut till, payment)?;
         assert_eq!(till.stages()[&(JOB, 4)].penalties, ["outvoted"]);
-        assert_eq!(till.unpaid(&scene.coordinator.id()).stages, 0);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).stages, 0);
         assert!(till.receipt(&scene.coordinator.id(), &[1; 32]).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn strangers_have_nothing_to_say_about_an_account() -> Result<()> {
+        let scene = Scene::new();
+        let stranger = Scene { node: scene.node.clone(), ..Scene::new() };
+        let mut till = Till::default();
+        till.signed(scene.work(1, 1))?;
+        let worthless = Payment { stages: Vec::new(), ..stranger.payment(u128::MAX, 1, &[]) };
+        let from = stranger.coordinator.id();
+        assert!(till.pay(from, scene.node.address(), &stranger.domain, worthless).is_err());
+        let penalty = Penalty { job: JOB, stage: 1, order_hash: [1; 32], reason: String::new() };
+        till.signed(stranger.work(2, 1))?;
+        let mut payment = stranger.payment(20, 1, &[2]);
+        payment.penalties = vec![penalty];
+        payment.ended = vec![JOB];
+        till.pay(from, scene.node.address(), &stranger.domain, payment)?;
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).amount, Amount(10), "it is still owed");
+        Ok(())
+    }
+
+    #[test]
+    fn who_refuses_nearly_everything_is_known_for_it() -> Result<()> {
+        let scene = Scene::new();
+        let mut till = Till::default();
+        assert!(!till.dealings(&scene.coordinator.id()).is_bad());
+        for n in 0..=255u8 {
+            till.signed(scene.work(n, 1))?;
+        }
+        let payment = Payment { ended: vec![JOB], stages: Vec::new(), ..scene.payment(0, 1, &[]) };
+        scene.pay(&mut till, payment)?;
+        assert_eq!(till.dealings(&scene.coordinator.id()), Dealings { paid: 0, refused: 256 });
+        till.signed(Work { job: JobId([2; 16]), ..scene.work(9, 1) })?;
+        let again = Payment { ended: vec![JobId([2; 16])], stages: Vec::new(), ..scene.payment(0, 1, &[]) };
+        scene.pay(&mut till, again)?;
+        assert!(till.dealings(&scene.coordinator.id()).is_bad());
         Ok(())
     }
 
@@ -472,9 +577,10 @@ mod tests {
         till.signed(scene.work(1, 1))?;
         let day = Duration::from_secs(86_400);
         till.forget(Duration::from_secs(200), day);
-        assert_eq!(till.unpaid(&scene.coordinator.id()).stages, 1);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).stages, 1);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200_000).stages, 0, "held against it for a day");
         till.forget(Duration::from_secs(100) + day + Duration::from_secs(1), day);
-        assert_eq!(till.unpaid(&scene.coordinator.id()).stages, 0);
+        assert_eq!(till.unpaid(&scene.coordinator.id(), 200).stages, 0);
         Ok(())
     }
 }

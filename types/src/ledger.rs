@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Included {
     /// Its hash.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub tx: [u8; 32],
     /// Number of its block.
     pub block: u64,
@@ -97,7 +97,7 @@ pub struct SettledBatch {
     /// Number of the batch.
     pub batch: u32,
     /// Root of the Merkle-sum tree.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub root: [u8; 32],
     /// Number of records.
     pub stages: u32,

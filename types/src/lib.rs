@@ -11,6 +11,7 @@ pub mod cid;
 pub mod codec;
 pub mod eip712;
 pub mod error;
+pub mod hex32;
 pub mod identity;
 pub mod lease;
 pub mod ledger;

@@ -148,18 +148,18 @@ impl SignedOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskReceipt {
     /// `hashStruct` of the order that it answers.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub order_hash: [u8; 32],
     /// The provider's address.
     pub provider: Address,
     /// Hash of the execution profile it ran under.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub profile: [u8; 32],
     /// Root over the ids of all inputs, in the envelope's order.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub inputs_root: [u8; 32],
     /// Root over the output blocks: the vote.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub outputs_root: [u8; 32],
     /// Rows out.
     pub rows: u64,

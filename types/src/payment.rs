@@ -216,7 +216,7 @@ impl SignedSettlement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimedReceipt {
     /// `hashStruct` of the order that the receipt answers.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub order_hash: [u8; 32],
     /// Units of the receipt.
     pub units: WorkUnits,
@@ -240,7 +240,7 @@ pub struct StageClaim {
     /// What they cost.
     pub amount: Amount,
     /// Root of the Merkle-sum tree over the receipts: an order's hash each, with the receipt's units.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub receipts_root: [u8; 32],
 }
 

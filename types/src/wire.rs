@@ -123,8 +123,15 @@ pub struct Ask {
     pub domain: Domain,
     /// Least price of a work unit.
     pub price: Amount,
-    /// Stages that may be unpaid before it does no more work.
+    /// Stages that may be unpaid before it does no more work; at least [`Ask::LEAST_EXPOSURE`].
     pub exposure: u32,
+}
+
+impl Ask {
+    /// Nodes that want to be paid sooner are not worth it: what they were paid for before they were caught is gone.
+    pub const LEAST_EXPOSURE: u32 = 8;
+    /// So many receipts of one stage count as a stage each.
+    pub const RECEIPTS_PER_STAGE: usize = 64;
 }
 
 /// Receipts of one stage that a coordinator is going to pay, for the node to claim.
@@ -148,7 +155,7 @@ pub struct Penalty {
     /// The stage.
     pub stage: u32,
     /// The order that the receipt answers.
-    #[serde(with = "serde_bytes")]
+    #[serde(with = "crate::hex32")]
     pub order_hash: [u8; 32],
     /// Why, for people.
     pub reason: String,
@@ -165,6 +172,8 @@ pub struct Payment {
     pub stages: Vec<StagePay>,
     /// What is not paid.
     pub penalties: Vec<Penalty>,
+    /// Jobs that have ended: what the node did for them beyond what is listed here or before is not needed.
+    pub ended: Vec<JobId>,
 }
 
 /// A control request: short questions and answers over `/conun/control/1`.

@@ -19,6 +19,9 @@ pub(crate) struct ChainOptions {
     /// Refuse any chain but this one
     #[arg(long, value_name = "N")]
     pub(crate) chain_id: Option<u64>,
+    /// A block before which the escrow was not there: saves long searches for its events
+    #[arg(long, env = "CONUN_SINCE", value_name = "BLOCK", default_value_t = 0)]
+    pub(crate) since: u64,
 }
 
 /// How a coordinator pays.
@@ -163,7 +166,7 @@ pub(crate) enum ChainCommand {
     Balance(Balance),
     /// Deposit tokens from which a coordinator pays
     Deposit(Deposit),
-    /// Take out what is yours: the rest of a deposit, a node's pay, stake that is free
+    /// Take out what is yours: stake that is free, with --node a node's pay, with --deposit the rest of a deposit
     Withdraw(Withdraw),
     /// Settle what a coordinator owes
     Settle(Settle),
@@ -176,9 +179,18 @@ pub(crate) enum ChainCommand {
         #[command(flatten)]
         sender: Sender,
     },
+    /// Send tokens of the wallet to an address
+    Transfer {
+        /// To whom
+        to: Address,
+        /// Tokens
+        amount: Amount,
+        #[command(flatten)]
+        sender: Sender,
+    },
     /// Take a node's key back, for good: it earns nothing from now on
     Revoke {
-        /// Address or data folder of the node
+        /// Address, peer id or data folder of the node
         node: String,
         #[command(flatten)]
         sender: Sender,
@@ -223,6 +235,9 @@ pub(crate) struct Deposit {
     /// Most that the coordinator may spend in all [default: the whole deposit]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) cap: Option<Amount>,
+    /// Add to an account that is somebody else's: its client, not you, gets back what is not spent
+    #[arg(long)]
+    pub(crate) gift: bool,
     #[command(flatten)]
     pub(crate) sender: Sender,
     #[command(flatten)]
@@ -233,8 +248,11 @@ pub(crate) struct Deposit {
 #[derive(Debug, Args)]
 pub(crate) struct Withdraw {
     /// Data folder of a node whose pay is to be drawn, to its operator's payout address
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "deposit")]
     pub(crate) node: Option<PathBuf>,
+    /// The rest of your deposit: asked for the first time (which stops its jobs), taken 7 days later
+    #[arg(long)]
+    pub(crate) deposit: bool,
     #[command(flatten)]
     pub(crate) sender: Sender,
     #[command(flatten)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use conun_chain::{Deployment, EvmLedger};
+use conun_chain::{ChainConfig, Deployment, EvmLedger, dev};
 use conun_engine::{PayStatus, Settled};
 use conun_node::{till::Till, till_path};
 use conun_storage::datadir::read_key;
 use conun_types::{
-    Address, Amount, Clock, Error, ErrorKind, NodeKey, Result, SystemClock,
+    Address, Amount, Clock, Error, ErrorKind, NodeId, NodeKey, Result, SystemClock,
     ledger::{Included, Ledger},
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::{
     human, print,
 };
 
-/// Dispatches `chain deploy|status|balance|deposit|withdraw|settle|stake|unstake|revoke`.
+/// Dispatches `chain deploy|status|balance|transfer|deposit|withdraw|settle|stake|unstake|revoke`.
 pub(crate) async fn run(args: Chain, context: &Context) -> Result<()> {
     match args.command {
         ChainCommand::Deploy(args) => deploy(&args).await,
@@ -29,6 +29,7 @@ pub(crate) async fn run(args: Chain, context: &Context) -> Result<()> {
         ChainCommand::Settle(args) => settle(&args, context).await,
         ChainCommand::Stake(args) => stake(&args).await,
         ChainCommand::Unstake { amount, sender } => unstake(amount, &sender).await,
+        ChainCommand::Transfer { to, amount, sender } => transfer(&to, amount, &sender).await,
         ChainCommand::Revoke { node, sender } => revoke(&node, &sender).await,
     }
 }
@@ -40,7 +41,20 @@ impl Sender {
 
     /// The chain, with transactions of the wallet. The chain first: whether it is there is known without a password.
     async fn ledger(&self) -> Result<Arc<EvmLedger>> {
-        EvmLedger::connect(self.chain.required()?, self.key()?).await
+        let config = self.config(self.chain.existing()?)?;
+        EvmLedger::connect(config, self.key()?).await
+    }
+
+    /// The chain. Everybody knows the keys of development accounts: they are for development chains only.
+    fn config(&self, mut config: ChainConfig) -> Result<ChainConfig> {
+        if self.wallet.as_deref().is_some_and(|wallet| wallet.starts_with("dev:")) {
+            config.chain_id.get_or_insert(dev::CHAIN_ID);
+            if config.chain_id != Some(dev::CHAIN_ID) {
+                return Err(Error::usage("everybody knows the keys of dev:N: they are for development chains only")
+                    .with_hint("use a wallet of your own: conun wallet new"));
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -80,7 +94,7 @@ impl Done {
 }
 
 async fn deploy(args: &Deploy) -> Result<()> {
-    let (config, key) = (args.sender.chain.required()?, args.sender.key()?);
+    let (config, key) = (args.sender.config(args.sender.chain.required()?)?, args.sender.key()?);
     let deployment = conun_chain::deploy(&config, &key, args.supply, args.penalty, key.address()).await?;
     if args.sender.json {
         return print::json(&deployment);
@@ -128,12 +142,12 @@ async fn balance(args: &Balance) -> Result<()> {
         Some(address) => address,
         None => args.dir.key(args.wallet.as_deref())?.address(),
     };
-    let ledger = EvmLedger::connect(args.chain.required()?, conun_chain::dev::key(0)?).await?;
-    let tokens = ledger.balance(&address).await?;
+    let ledger = EvmLedger::connect(args.chain.existing()?, dev::key(0)?).await?;
+    let (tokens, token) = (ledger.balance(&address).await?, ledger.deployment().token);
     if args.json {
-        return print::json(&serde_json::json!({ "address": address, "tokens": tokens }));
+        return print::json(&serde_json::json!({ "address": address, "tokens": tokens, "token": token }));
     }
-    print::line(&format!("{address} has {tokens} tokens"))
+    print::line(&format!("{address} has {tokens} tokens (of the contract {token})"))
 }
 
 /// Opens the coordinator's account, or adds to it.
@@ -152,6 +166,16 @@ async fn deposit(args: &Deposit, context: &Context) -> Result<()> {
                 format!("opened the account with {} tokens, the coordinator may spend {cap}", args.amount),
                 included,
             );
+        }
+        // Whoever opened it first, perhaps to have others fill it, would get the rest.
+        Some(account) if account.refund_at != 0 => {
+            return Err(Error::data("the account is being closed: its client asked for the rest").with_hint(
+                "start the coordinator with another --account, any 64 hexadecimal digits, and deposit into that",
+            ));
+        }
+        Some(account) if account.client != ledger.sender() && !args.gift => {
+            return Err(Error::data(format!("the account is {}'s, not the wallet's", account.client))
+                .with_hint("add to it all the same with --gift, or start the coordinator with another --account"));
         }
         Some(account) => {
             done.add(format!("deposited {} tokens", args.amount), ledger.top_up(&status.id, args.amount).await?);
@@ -182,14 +206,20 @@ fn check_same_chain(status: &PayStatus, ledger: &EvmLedger) -> Result<()> {
 async fn withdraw(args: &Withdraw, context: &Context) -> Result<()> {
     let ledger = args.sender.ledger().await?;
     let mut done = Done::new();
-    if let Some(folder) = &args.node {
-        draw(ledger.as_ref(), folder, &mut done).await?;
-    } else {
-        if context.url(&args.connect).is_some() {
-            let client = context.client(&args.connect).await?;
-            refund(ledger.as_ref(), &client.account().await?, &mut done).await?;
+    let went = match (&args.node, args.deposit) {
+        (Some(folder), _) => draw(ledger.as_ref(), folder, &mut done).await,
+        (None, true) => {
+            let status = context.client(&args.connect).await?.account().await?;
+            refund(ledger.as_ref(), &status, &mut done).await
         }
-        free_stake(ledger.as_ref(), &mut done).await?;
+        (None, false) => free_stake(ledger.as_ref(), &mut done).await,
+    };
+    if let Err(error) = went {
+        // What was done before it failed is told first.
+        if !done.done.is_empty() {
+            done.print(args.sender.json)?;
+        }
+        return Err(error);
     }
     if done.done.is_empty() {
         return Err(Error::new(ErrorKind::Data, "there is nothing to withdraw").with_hint(
@@ -207,7 +237,11 @@ async fn draw(ledger: &EvmLedger, folder: &std::path::Path, done: &mut Done) -> 
         let voucher = &account.voucher;
         if voucher.voucher.cumulative > ledger.earned(id, &node).await?.earned {
             let worth = voucher.voucher.cumulative;
-            done.add(format!("redeemed a voucher for {worth} tokens in all"), ledger.redeem(voucher).await?);
+            match ledger.redeem(voucher).await {
+                Ok(included) => done.add(format!("redeemed a voucher for {worth} tokens in all"), included),
+                // One that cannot be redeemed must not keep the others.
+                Err(error) => print::tell(&format!("warning: the voucher of account {id} stays: {error}")),
+            }
         }
         let earned = ledger.earned(id, &node).await?;
         if earned.earned > earned.drawn {
@@ -221,7 +255,9 @@ async fn draw(ledger: &EvmLedger, folder: &std::path::Path, done: &mut Done) -> 
 
 /// Asks for the rest of a deposit, or takes it where the time has come.
 async fn refund(ledger: &EvmLedger, status: &PayStatus, done: &mut Done) -> Result<()> {
-    let Some(account) = status.account.filter(|account| account.client == ledger.sender()) else { return Ok(()) };
+    let Some(account) = status.account.filter(|account| account.client == ledger.sender()) else {
+        return Err(Error::data("the coordinator's account is not the wallet's").with_hint("see conun chain status"));
+    };
     if account.refund_at == 0 {
         let included = ledger.ask_refund(&status.id).await?;
         done.add("asked for the rest of the deposit: it can be had in 7 days, until then vouchers count", included);
@@ -259,18 +295,45 @@ async fn settle(args: &Settle, context: &Context) -> Result<()> {
 
 async fn stake(args: &Stake) -> Result<()> {
     let ledger = args.sender.ledger().await?;
+    // Everything that can be wrong is found before anything is spent.
+    let mut nodes = Vec::new();
+    for folder in &args.node {
+        let node = read_key(folder)?;
+        match ledger.provider(&node.address()).await?.operator {
+            None => nodes.push(node),
+            Some(operator) if operator == ledger.sender() => {}
+            Some(operator) => {
+                return Err(Error::data(format!("node {} belongs to the operator {operator}", node.address()))
+                    .with_hint("a node has one operator for ever: give it a new data folder"));
+            }
+        }
+    }
     let mut done = Done::new();
+    let went = stake_for(ledger.as_ref(), args, &nodes, &mut done).await;
+    if went.is_ok() || !done.done.is_empty() {
+        done.print(args.sender.json)?;
+    }
+    went
+}
+
+async fn stake_for(ledger: &EvmLedger, args: &Stake, nodes: &[NodeKey], done: &mut Done) -> Result<()> {
     done.add(format!("staked {} tokens", args.amount), ledger.stake(args.amount).await?);
     if let Some(payout) = &args.payout {
         done.add(format!("pay goes to {payout}"), ledger.set_payout(payout).await?);
     }
-    for folder in &args.node {
-        let node = read_key(folder)?;
+    for node in nodes {
         let consent = node.sign(&ledger.consent(&ledger.sender()));
         let included = ledger.delegate(&node.address(), &consent).await?;
         done.add(format!("stands for node {}", node.address()), included);
     }
-    done.print(args.sender.json)
+    Ok(())
+}
+
+async fn transfer(to: &Address, amount: Amount, sender: &Sender) -> Result<()> {
+    let ledger = sender.ledger().await?;
+    let mut done = Done::new();
+    done.add(format!("sent {amount} tokens to {to}"), ledger.transfer(to, amount).await?);
+    done.print(sender.json)
 }
 
 async fn unstake(amount: Amount, sender: &Sender) -> Result<()> {
@@ -282,9 +345,10 @@ async fn unstake(amount: Amount, sender: &Sender) -> Result<()> {
 }
 
 async fn revoke(node: &str, sender: &Sender) -> Result<()> {
-    let address: Address = match node.starts_with("0x") {
-        true => node.parse()?,
-        false => read_key(std::path::Path::new(node))?.address(),
+    let address: Address = match (node.starts_with("0x"), node.parse::<NodeId>()) {
+        (true, _) => node.parse()?,
+        (false, Ok(id)) => id.address()?,
+        (false, Err(_)) => read_key(std::path::Path::new(node))?.address(),
     };
     let ledger = sender.ledger().await?;
     let mut done = Done::new();

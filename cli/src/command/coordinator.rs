@@ -80,9 +80,10 @@ async fn pay(args: &Coordinator, dir: &DataDir, key: &NodeKey) -> Result<Option<
     }))
 }
 
-/// A price that says more about a slip of the pen than about work: a thousand tokens for some ten microseconds.
+/// A price that says more about a slip of the pen than about work: a hundredth of a token for some ten microseconds. Below
+/// it, what a stage costs fits its record on the chain.
 fn sane_price(price: Amount) -> Result<Amount> {
-    let most: Amount = "1000".parse()?;
+    let most: Amount = "0.01".parse()?;
     if price > most {
         return Err(Error::usage(format!(
             "--price {price} is absurd: a work unit is some ten microseconds of one core"

@@ -128,6 +128,15 @@ fn tell(report: &Report) -> Result<()> {
     if let Some(provider) = &report.provider {
         let operator = provider.operator.map_or_else(|| "none".to_owned(), |operator| operator.to_string());
         print::line(&format!("operator {operator}, stake {} tokens, pay goes to {}", provider.stake, provider.payout))?;
+        if provider.unbonding > Amount::ZERO {
+            print::line(&format!("{} tokens of stake are on their way out", provider.unbonding))?;
+        }
+        if provider.convictions > 0 {
+            print::line(&format!("the operator was slashed {} times", provider.convictions))?;
+        }
+        if provider.revoked {
+            print::line("the node's key was taken back: it earns nothing more")?;
+        }
     }
     print::line(&format!("node {} has earned {} tokens", report.node, report.earned))
 }

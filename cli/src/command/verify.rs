@@ -52,9 +52,16 @@ async fn on_chain(args: &VerifyJob, transcript: &Transcript, verified: &Verified
         Error::usage("the job is paid on a chain, and none is given")
             .with_hint("name it with --chain, or check what the receipts show alone with --offline")
     })?;
-    // The receipts themselves say which contract they are for.
-    config.chain_id = Some(transcript.domain.chain_id);
-    config.escrow = Some(transcript.domain.escrow);
+    // The receipts themselves say which contract they are for; who names one wants that and no other.
+    let domain = transcript.domain;
+    if config.chain_id.is_some_and(|id| id != domain.chain_id) || config.escrow.is_some_and(|e| e != domain.escrow) {
+        return Err(Error::verification(format!(
+            "the receipts are for the escrow {} on chain {}, not for the one that was named",
+            domain.escrow, domain.chain_id
+        )));
+    }
+    config.chain_id = Some(domain.chain_id);
+    config.escrow = Some(domain.escrow);
     // Nothing is sent: any key will do.
     let ledger = EvmLedger::connect(config, NodeKey::generate(&OsRng)).await?;
     let account = transcript.receipts.first().map(|r| r.order.order.account).unwrap_or_default();

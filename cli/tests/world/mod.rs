@@ -137,6 +137,17 @@ impl World {
         meddler: &Arc<impl Meddler + 'static>,
         pay: impl Fn(&Path, Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>),
     ) -> Self {
+        Self::tweaked(net, nodes, meddler, pay, |_| {}).await
+    }
+
+    /// As [`World::paid`], with other settings of the coordinator.
+    pub(crate) async fn tweaked(
+        net: &MemoryNet,
+        nodes: usize,
+        meddler: &Arc<impl Meddler + 'static>,
+        pay: impl Fn(&Path, Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>),
+        tweak: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         let (mut keys, mut services) = (Vec::new(), Vec::new());
         for index in 0..nodes {
@@ -151,7 +162,7 @@ impl World {
             services.push(service);
         }
         let (key, config) = (NodeKey::generate(&OsRng), pay(root.path(), None).1);
-        let engine = start_engine(net, root.path(), key, config).await;
+        let engine = start_engine(net, root.path(), key, config, tweak).await;
         put_tables(&engine).await;
         Self { engine, nodes: keys, services, root }
     }
@@ -181,14 +192,21 @@ pub(crate) async fn rows(engine: &Arc<Engine>, id: conun_types::JobId) -> Result
     Ok(batches.iter().map(|b| b.num_rows()).sum())
 }
 
-/// A coordinator with `key` on the folder `root`.
-pub(crate) async fn start_engine(net: &MemoryNet, root: &Path, key: NodeKey, pay: Option<PayConfig>) -> Arc<Engine> {
+async fn start_engine(
+    net: &MemoryNet,
+    root: &Path,
+    key: NodeKey,
+    pay: Option<PayConfig>,
+    tweak: impl FnOnce(&mut EngineConfig),
+) -> Arc<Engine> {
     let (clock, rng) = (Arc::new(SystemClock), Arc::new(OsRng));
     let network = net.join(&key, "coordinator", Arc::new(ClientOnly::default()));
     let dir = root.join("coordinator");
     std::fs::create_dir_all(dir.join("jobs")).unwrap();
     let tables = Tables::open(&dir, key.clone(), Arc::clone(&network), clock.clone(), rng.clone()).await.unwrap();
-    Engine::start(EngineConfig::new(dir.join("jobs")), key, network, tables, clock, rng, pay).unwrap()
+    let mut config = EngineConfig::new(dir.join("jobs"));
+    tweak(&mut config);
+    Engine::start(config, key, network, tables, clock, rng, pay).unwrap()
 }
 
 async fn put_tables(engine: &Engine) {

@@ -23,13 +23,14 @@ use crate::{
     config::{Backend, ChainConfig},
     contracts::{Contracts, check_chain, escrow_of, ours, theirs},
     deploy::{self, Terms},
-    embedded::CHAIN_ID,
     link::Link,
     outbox::{Order, Outbox},
 };
 
 /// The words behind the accounts that anvil and hardhat fund.
 const MNEMONIC: &str = "test test test test test test test test test test test junk";
+/// Chain id of development chains.
+pub const CHAIN_ID: u64 = crate::embedded::CHAIN_ID;
 /// How many of the accounts have ether from the start.
 pub const ACCOUNTS: u32 = 10;
 /// What all tokens of an embedded chain are, and what an offence costs there.

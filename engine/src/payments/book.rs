@@ -13,12 +13,14 @@ use conun_storage::{block::Durability, journal::Journal};
 use conun_types::{
     AccountId, Address, Amount, JobId, NodeId, Result, StageRecord, Volume, WorkUnits,
     payment::{ClaimedReceipt, Earning, Settlement, SignedClaim, SignedSettlement},
-    wire::{Penalty, StagePay},
+    wire::{Ask, Penalty, StagePay},
 };
 use serde::{Deserialize, Serialize};
 
-/// Records of one settlement: about 1,600 gas each.
+/// Records of one settlement: about 1,600 gas each, of the 16.7 million that a transaction may use.
 const MAX_RECORDS: usize = 2_000;
+/// Nodes in one settlement: up to 29,000 gas each.
+const MAX_PROVIDERS: usize = 250;
 /// Lines after which the book is rewritten when nothing is in flight.
 const COMPACT_AT: usize = 20_000;
 
@@ -45,6 +47,8 @@ enum Entry {
     Caught { job: JobId, node: NodeId, reason: String },
     /// What a node did in a job so far is owed.
     Owed { job: JobId, node: NodeId },
+    /// The job has ended: the node's other replicas were not needed.
+    Ended { job: JobId, node: NodeId },
     /// The node has a voucher, and signed for what came with it.
     Vouched { node: NodeId, told: Told, claims: Vec<SignedClaim> },
     /// A settlement was signed.
@@ -68,6 +72,8 @@ pub(crate) struct Told {
     pub(crate) stages: Vec<StagePay>,
     /// How many penalties.
     pub(crate) penalties: u64,
+    /// Jobs that it was told have ended.
+    pub(crate) ended: Vec<JobId>,
 }
 
 /// What is owed to a node.
@@ -81,6 +87,8 @@ pub(crate) struct Owing {
     pub(crate) stages: Vec<StagePay>,
     /// What is refused and not told yet.
     pub(crate) penalties: Vec<Penalty>,
+    /// Jobs that have ended since.
+    pub(crate) ended: Vec<JobId>,
 }
 
 impl Owing {
@@ -94,6 +102,7 @@ impl Owing {
         self.stages.retain(|stage| !stage.receipts.is_empty());
         let penalties = usize::try_from(told.penalties).unwrap_or(usize::MAX).min(self.penalties.len());
         self.penalties.drain(..penalties);
+        self.ended.retain(|job| !told.ended.contains(job));
     }
 }
 
@@ -155,6 +164,7 @@ impl Book {
             Entry::Refused { node, penalty } => self.owing.entry(node).or_default().penalties.push(penalty),
             Entry::Caught { job, node, reason } => self.enter_caught(job, node, &reason),
             Entry::Owed { job, node } => self.enter_owed(job, node)?,
+            Entry::Ended { job, node } => self.owing.entry(node).or_default().ended.push(job),
             Entry::Vouched { node, told, .. } => self.owing.entry(node).or_default().take(&told),
             Entry::Batch(settlement) => {
                 let of = |r: &StageRecord| (r.job, r.stage, r.provider);
@@ -241,8 +251,14 @@ impl Book {
     /// Stages of running jobs and of unsigned vouchers for which `node` waits.
     pub(crate) fn waiting_stages(&self, node: &NodeId) -> usize {
         let running = self.running.iter().filter(|((_, n), _)| n == node);
-        let of_job = |works: &Vec<Accepted>| works.iter().map(|w| w.stage).collect::<BTreeSet<_>>().len();
-        running.map(|(_, works)| of_job(works)).sum::<usize>() + self.owing.get(node).map_or(0, |o| o.stages.len())
+        let mut stages: BTreeMap<(JobId, u32), usize> = BTreeMap::new();
+        for work in running.flat_map(|(_, works)| works) {
+            *stages.entry((work.job, work.stage)).or_default() += 1;
+        }
+        for stage in self.owing.get(node).iter().flat_map(|owing| &owing.stages) {
+            *stages.entry((stage.job, stage.stage)).or_default() += stage.receipts.len();
+        }
+        stages.values().map(|receipts| receipts.div_ceil(Ask::RECEIPTS_PER_STAGE)).sum()
     }
 
     /// Everything that `node` did in running jobs is owed now.
@@ -251,17 +267,25 @@ impl Book {
         jobs.into_iter().try_for_each(|job| self.write(Entry::Owed { job, node: *node }, Durability::Durable))
     }
 
-    /// `job` has ended: what it accepted is owed.
-    pub(crate) fn end(&mut self, job: JobId) -> Result<()> {
+    /// `job` has ended: what it accepted is owed, and the nodes that had orders for it are told that no more is needed.
+    pub(crate) fn end(&mut self, job: JobId, ordered: &BTreeSet<NodeId>) -> Result<()> {
         let nodes: Vec<NodeId> = self.running.keys().filter(|(j, _)| *j == job).map(|(_, node)| *node).collect();
-        nodes.into_iter().try_for_each(|node| self.write(Entry::Owed { job, node }, Durability::Durable))?;
+        for node in ordered {
+            self.write(Entry::Ended { job, node: *node }, Durability::Volatile)?;
+        }
+        // One wait for the disk makes all of it durable.
+        let last = nodes.len().saturating_sub(1);
+        for (at, node) in nodes.into_iter().enumerate() {
+            let durability = if at == last { Durability::Durable } else { Durability::Volatile };
+            self.write(Entry::Owed { job, node }, durability)?;
+        }
         self.caught.retain(|(j, _)| *j != job);
         Ok(())
     }
 
     /// Whom something is owed or to be told: nodes that have not signed for all of it.
     pub(crate) fn unsigned(&self) -> Vec<NodeId> {
-        let waits = |o: &Owing| o.cumulative > o.vouched || !o.penalties.is_empty();
+        let waits = |o: &Owing| o.cumulative > o.vouched || !o.penalties.is_empty() || !o.ended.is_empty();
         self.owing.iter().filter(|(_, owing)| waits(owing)).map(|(node, _)| *node).collect()
     }
 
@@ -275,10 +299,10 @@ impl Book {
         self.write(Entry::Vouched { node, told, claims }, Durability::Durable)
     }
 
-    /// All that is owed to anybody, and what running jobs will add if they end well.
-    pub(crate) fn total(&self) -> Amount {
+    /// What is promised and not on the chain yet: open records, and what running jobs will add if they end well.
+    pub(crate) fn promised(&self) -> Amount {
         let running = self.running.values().flatten().map(|w| w.price.times(w.receipt.units));
-        self.owing.values().map(|o| o.cumulative).chain(running).sum()
+        running.chain([self.open_amount()]).sum()
     }
 
     /// Records that are owed and not settled.
@@ -296,21 +320,33 @@ impl Book {
         self.batch.as_ref()
     }
 
-    /// The next settlement, as batch number `batch`; `None` where nothing is open.
-    pub(crate) fn next_settlement(&self, batch: u32) -> Result<Option<Settlement>> {
-        let records: Vec<StageRecord> = self.records.values().take(MAX_RECORDS).cloned().collect();
+    /// The next settlement, as batch number `batch`, of what the account can pay for with `most`; `None` where nothing is
+    /// open, or not even one record is affordable.
+    pub(crate) fn next_settlement(&self, batch: u32, most: Amount) -> Result<Option<Settlement>> {
+        let (mut records, mut later, mut sum) = (Vec::new(), BTreeMap::<Address, Amount>::new(), Amount::ZERO);
+        let mut providers: BTreeSet<Address> = BTreeSet::new();
+        for record in self.records.values() {
+            let known = providers.contains(&record.provider);
+            let room = records.len() < MAX_RECORDS && (known || providers.len() < MAX_PROVIDERS);
+            if room && record.amount <= Amount::MAX_RECORD && sum.plus(record.amount) <= most {
+                sum = sum.plus(record.amount);
+                providers.insert(record.provider);
+                records.push(record.clone());
+            } else {
+                let of_provider = later.entry(record.provider).or_default();
+                *of_provider = of_provider.plus(record.amount);
+            }
+        }
         if records.is_empty() {
             return Ok(None);
         }
-        // A job's records stay together as far as they fit. Who has earned appears with all that it has earned.
-        let providers: BTreeSet<Address> = records.iter().map(|r| r.provider).collect();
+        // Who has earned appears with all that it has earned, less what later batches will add.
         let mut earnings = Vec::new();
         for (node, owing) in &self.owing {
             let provider = node.address()?;
             if providers.contains(&provider) {
-                let later: Amount =
-                    self.records.values().skip(MAX_RECORDS).filter(|r| r.provider == provider).map(|r| r.amount).sum();
-                earnings.push(Earning { provider, cumulative: owing.cumulative.less(later) });
+                let rest = later.get(&provider).copied().unwrap_or_default();
+                earnings.push(Earning { provider, cumulative: owing.cumulative.less(rest) });
             }
         }
         Ok(Some(Settlement { account: self.account, batch, earnings, records }))
@@ -419,7 +455,7 @@ mod tests {
         book.accept(work(a, 1, 1, 1))?;
         book.accept(work(a, 1, 1, 2))?;
         book.accept(work(b, 1, 2, 3))?;
-        assert_eq!((book.total(), book.unsigned().len()), (Amount(60), 0), "nothing is owed while the job runs");
+        assert_eq!((book.promised(), book.unsigned().len()), (Amount(60), 0), "nothing is owed while the job runs");
         drop(book);
         for _ in 0..2 {
             let book = scene.open()?;
@@ -440,8 +476,8 @@ mod tests {
         book.catch(JobId([1; 16]), a.id(), "lied")?;
         book.accept(work(a, 1, 2, 3))?;
         book.accept(work(a, 2, 1, 4))?;
-        book.end(JobId([1; 16]))?;
-        book.end(JobId([2; 16]))?;
+        book.end(JobId([1; 16]), &BTreeSet::new())?;
+        book.end(JobId([2; 16]), &BTreeSet::new())?;
         assert_eq!(book.owing(&a.id()).cumulative, Amount(20), "only the other job");
         assert_eq!(book.owing(&a.id()).penalties[0].reason, "lied");
         assert_eq!(book.owing(&b.id()).cumulative, Amount(20));
@@ -454,25 +490,31 @@ mod tests {
         let [a, _] = &scene.nodes;
         let mut book = scene.open()?;
         book.accept(work(a, 1, 1, 1))?;
-        book.end(JobId([1; 16]))?;
-        let settlement = book.next_settlement(0)?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
+        book.end(JobId([1; 16]), &BTreeSet::new())?;
+        let settlement =
+            book.next_settlement(0, Amount(u128::MAX))?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
         assert_eq!(settlement.earnings[0].cumulative, Amount(20));
         book.sign_batch(SignedSettlement::sign(settlement.clone(), &Domain::default(), a)?)?;
         drop(book);
         let mut book = scene.open()?;
         assert_eq!(book.batch().map(|b| &b.settlement), Some(&settlement), "it is sent again, as it was");
-        assert!(book.next_settlement(1)?.is_none());
+        assert!(book.next_settlement(1, Amount(u128::MAX))?.is_none());
         book.accept(work(a, 2, 1, 2))?;
-        book.end(JobId([2; 16]))?;
+        book.end(JobId([2; 16]), &BTreeSet::new())?;
         book.settled()?;
         drop(book);
         let mut book = scene.open()?;
         assert!(book.batch().is_none());
-        let next = book.next_settlement(1)?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
+        let next =
+            book.next_settlement(1, Amount(u128::MAX))?.ok_or_else(|| conun_types::Error::internal("nothing open"))?;
         assert_eq!((next.records.len(), next.earnings[0].cumulative), (1, Amount(40)));
         book.sign_batch(SignedSettlement::sign(next.clone(), &Domain::default(), a)?)?;
         book.dropped()?;
-        assert_eq!(book.next_settlement(7)?.map(|s| s.records), Some(next.records), "under another number");
+        assert_eq!(
+            book.next_settlement(7, Amount(u128::MAX))?.map(|s| s.records),
+            Some(next.records),
+            "under another number"
+        );
         Ok(())
     }
 
@@ -486,13 +528,44 @@ mod tests {
         book.owe_now(&a.id())?;
         let Owing { cumulative, stages, .. } = book.owing(&a.id());
         book.accept(work(a, 1, 1, 2))?;
-        book.end(JobId([1; 16]))?;
-        book.vouched(a.id(), Told { cumulative, stages, penalties: 0 }, Vec::new())?;
+        book.end(JobId([1; 16]), &BTreeSet::new())?;
+        book.vouched(a.id(), Told { cumulative, stages, ..Told::default() }, Vec::new())?;
         assert_eq!(book.unsigned(), [a.id()], "what came meanwhile is still to be told");
         assert_eq!(book.owing(&a.id()).stages[0].receipts.len(), 1);
         assert_eq!((book.open_records(), book.open_amount()), (1, Amount(40)), "one record a stage");
         drop(book);
         assert_eq!(scene.open()?.owing(&a.id()).vouched, Amount(20));
+        Ok(())
+    }
+
+    #[test]
+    fn a_settlement_stays_within_the_account_and_what_a_transaction_holds() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, b] = &scene.nodes;
+        let mut book = scene.open()?;
+        for (n, node) in [(1, a), (2, b), (3, a)] {
+            book.accept(work(node, n, 1, n))?;
+            book.end(JobId([n; 16]), &BTreeSet::new())?;
+        }
+        assert!(book.next_settlement(0, Amount(19))?.is_none());
+        let some = book.next_settlement(0, Amount(50))?.ok_or_else(|| conun_types::Error::internal("nothing"))?;
+        assert_eq!(some.records.len(), 2);
+        let earned: Amount = some.earnings.iter().map(|e| e.cumulative).sum();
+        assert_eq!(earned, Amount(40), "what is left out is not credited yet");
+        Ok(())
+    }
+
+    #[test]
+    fn nodes_are_told_of_jobs_that_ended() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, b] = &scene.nodes;
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.end(JobId([1; 16]), &BTreeSet::from([a.id(), b.id()]))?;
+        assert_eq!(book.owing(&b.id()).ended, [JobId([1; 16])]);
+        let told = Told { ended: vec![JobId([1; 16])], ..Told::default() };
+        book.vouched(b.id(), told, Vec::new())?;
+        assert_eq!(book.unsigned(), [a.id()]);
         Ok(())
     }
 }

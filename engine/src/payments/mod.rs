@@ -7,7 +7,7 @@ mod book;
 mod teller;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -80,6 +80,20 @@ pub struct Settled {
     pub included: Included,
 }
 
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The chain has it.
+    Settled(Included),
+    /// Another batch has its number: by the client's own key, say.
+    Overtaken,
+    /// Neither.
+    Open,
+}
+
+/// How long what the chain said of the account is believed while it cannot be asked.
+const BELIEVED_FOR: Duration = Duration::from_secs(300);
+
 /// The pay office of a coordinator.
 pub(crate) struct Payments {
     config: PayConfig,
@@ -93,6 +107,10 @@ pub(crate) struct Payments {
     seen: Mutex<Option<(Duration, Option<Account>)>>,
     /// Nodes whose keys their operators took back.
     revoked: Mutex<HashSet<NodeId>>,
+    /// Who was given orders of which running job.
+    orders: Mutex<HashMap<JobId, BTreeSet<NodeId>>>,
+    /// What the tasks in flight of all jobs cost at least.
+    reserved: Mutex<Amount>,
     /// One settlement at a time.
     settling: tokio::sync::Mutex<()>,
 }
@@ -112,8 +130,9 @@ impl Payments {
         // A book an account: amounts are cumulative within one.
         let path = config.dir.join(format!("book-{}.log", hex_prefix(&config.account)));
         let book = Mutex::new(Book::open(&path, config.account)?);
-        let (wake, seen, revoked, settling) = Default::default();
-        let payments = Arc::new(Self { config, key, network, clock, book, wake, seen, revoked, settling });
+        let (wake, seen, revoked, orders, reserved, settling) = Default::default();
+        let payments =
+            Arc::new(Self { config, key, network, clock, book, wake, seen, revoked, orders, reserved, settling });
         tokio::spawn(teller::run(Arc::downgrade(&payments)));
         tokio::spawn(watch_keys(Arc::downgrade(&payments)));
         if !payments.config.settle_every.is_zero() {
@@ -141,7 +160,8 @@ impl Payments {
     /// Whether a node that asks so much may be given work: it is paid where we pay, for no more, and its key is good.
     pub(crate) fn suits(&self, node: &NodeId, ask: &Ask) -> bool {
         let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(node);
-        !revoked && ask.domain == self.domain() && ask.price <= self.config.price
+        let fits = ask.price <= self.config.price && ask.exposure >= Ask::LEAST_EXPOSURE;
+        !revoked && ask.domain == self.domain() && fits
     }
 
     /// Asks the chain whose keys were taken back.
@@ -160,10 +180,10 @@ impl Payments {
 
     /// Notes what a verdict accepted, and pays at once where the node has waited for too many stages.
     pub(crate) fn accepted(&self, work: Accepted) -> Result<()> {
-        let node = work.node;
+        let (node, exposure) = (work.node, self.exposure(&work.node));
         let mut book = self.book();
         book.accept(work)?;
-        if book.waiting_stages(&node) * 2 >= self.exposure(&node) {
+        if book.waiting_stages(&node) * 2 >= exposure {
             book.owe_now(&node)?;
             self.wake.notify_one();
         }
@@ -184,29 +204,66 @@ impl Payments {
 
     /// `node` cheated in `job`.
     pub(crate) fn caught(&self, job: JobId, node: NodeId, reason: &str) {
-        if let Err(error) = self.book().catch(job, node, reason) {
+        let reason = format!("nothing of this job is paid, since the node was caught in it: {reason}");
+        if let Err(error) = self.book().catch(job, node, &reason) {
             tracing::error!(%error, %node, "a penalty is not in the book");
         }
     }
 
+    /// `node` was given an order of `job`.
+    pub(crate) fn ordered(&self, job: JobId, node: NodeId) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default().insert(node);
+    }
+
     /// `job` has ended: what it accepted is owed.
     pub(crate) fn end(&self, job: JobId) {
-        if let Err(error) = self.book().end(job) {
+        let ordered = self.orders.lock().unwrap_or_else(PoisonError::into_inner).remove(&job).unwrap_or_default();
+        if let Err(error) = self.book().end(job, &ordered) {
             tracing::error!(%error, %job, "what a job owes is not in the book");
         }
         self.wake.notify_one();
     }
 
-    /// What jobs may cost from now on: what the account has for us, less what is promised and not on the chain yet.
+    /// What jobs may cost from now on: what the account has for us, less what is promised and not on the chain yet (what was
+    /// redeemed meanwhile is counted twice: rather too little than too much).
     pub(crate) async fn left(&self) -> Result<Amount> {
         let account = self.look().await?.ok_or_else(|| self.no_account())?;
         Ok(self.left_of(&account))
     }
 
     fn left_of(&self, account: &Account) -> Amount {
-        let promised = self.book().total();
-        let all = account.left_for(&self.key.address()).plus(account.earned);
-        if account.refund_at == 0 { all.less(promised.max(account.earned)) } else { Amount::ZERO }
+        let promised = self.book().promised();
+        let left = account.left_for(&self.key.address());
+        if account.refund_at == 0 { left.less(promised) } else { Amount::ZERO }
+    }
+
+    /// Sets `amount` aside for a task of any job.
+    ///
+    /// # Errors
+    /// Budget where the account has not so much left beside what other tasks have set aside.
+    pub(crate) async fn reserve(&self, amount: Amount) -> Result<()> {
+        let all = {
+            let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+            *reserved = reserved.plus(amount);
+            *reserved
+        };
+        let left = self.left().await;
+        match left {
+            Ok(left) if left >= all => return Ok(()),
+            _ => self.give_back(amount),
+        }
+        let text = format!("the account has {} left, running tasks and the next one cost {all} or more", left?);
+        Err(Error::new(ErrorKind::Budget, text).with_hint("deposit more with: conun chain deposit AMOUNT"))
+    }
+
+    /// What was set aside is not needed any more.
+    pub(crate) fn give_back(&self, amount: Amount) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = reserved.less(amount);
+    }
+
+    fn forget_seen(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     async fn look(&self) -> Result<Option<Account>> {
@@ -217,9 +274,20 @@ impl Payments {
         {
             return Ok(account);
         }
-        let account = self.config.ledger.account(&self.config.account).await?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, account));
-        Ok(account)
+        match self.config.ledger.account(&self.config.account).await {
+            Ok(account) => {
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, account));
+                Ok(account)
+            }
+            // Jobs go on for a while where the chain cannot be asked: the book knows what was promised since.
+            Err(error) => match seen {
+                Some((at, account)) if now.saturating_sub(at) < BELIEVED_FOR => {
+                    tracing::warn!(%error, "the chain cannot be asked how the account stands");
+                    Ok(account)
+                }
+                _ => Err(error),
+            },
+        }
     }
 
     fn no_account(&self) -> Error {
@@ -229,6 +297,11 @@ impl Payments {
 
     /// Fails where nothing is left to pay a job with.
     pub(crate) async fn require_funds(&self) -> Result<()> {
+        if self.left().await? > Amount::ZERO {
+            return Ok(());
+        }
+        // Tokens may have come since the chain was asked last.
+        self.forget_seen();
         if self.left().await? > Amount::ZERO {
             return Ok(());
         }
@@ -277,8 +350,12 @@ impl Payments {
             return Ok(None);
         }
         let account = self.config.ledger.account(&self.config.account).await?.ok_or_else(|| self.no_account())?;
+        let most = account.left_for(&self.key.address());
         let mut book = self.book();
-        let Some(settlement) = book.next_settlement(account.batches)? else { return Ok(None) };
+        let Some(settlement) = book.next_settlement(account.batches, most)? else {
+            let text = format!("{} tokens are owed and the account has {most}", book.open_amount());
+            return Err(Error::new(ErrorKind::Budget, text).with_hint("deposit more with: conun chain deposit AMOUNT"));
+        };
         let signed = SignedSettlement::sign(settlement, &self.domain(), &self.key)?;
         book.sign_batch(signed.clone())?;
         Ok(Some(signed))
@@ -287,13 +364,19 @@ impl Payments {
     async fn send(&self, signed: SignedSettlement) -> Result<Settled> {
         let included = match self.config.ledger.settle(&signed).await {
             Ok(included) => included,
-            Err(error) => {
-                self.drop_if_overtaken(&signed).await?;
-                return Err(error.context("settlement"));
-            }
+            Err(error) => match self.look_for(&signed).await? {
+                Fate::Settled(included) => included,
+                fate => {
+                    // What was refused for want of money may be settled in smaller batches.
+                    if fate == Fate::Overtaken || error.kind == ErrorKind::Budget {
+                        self.book().dropped()?;
+                    }
+                    return Err(error.context("settlement"));
+                }
+            },
         };
         self.book().settled()?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.forget_seen();
         let tree = signed.settlement.tree()?;
         let settled = Settled {
             batch: signed.settlement.batch,
@@ -306,13 +389,16 @@ impl Payments {
         Ok(settled)
     }
 
-    /// A batch whose number was taken by another settlement (by the client's own key, say) is settled again under the next.
-    async fn drop_if_overtaken(&self, signed: &SignedSettlement) -> Result<()> {
-        let account = self.config.ledger.account(&self.config.account).await?;
-        if account.is_some_and(|account| account.batches > signed.settlement.batch) {
-            self.book().dropped()?;
-        }
-        Ok(())
+    /// What became of a batch that seemed to fail: only what the chain itself says counts.
+    async fn look_for(&self, signed: &SignedSettlement) -> Result<Fate> {
+        let batches = self.config.ledger.settlements(&self.config.account).await?;
+        let root = signed.settlement.tree()?.root();
+        let found = batches.into_iter().find(|batch| batch.batch == signed.settlement.batch);
+        Ok(match found {
+            Some(batch) if batch.root == root => Fate::Settled(batch.included),
+            Some(_) => Fate::Overtaken,
+            None => Fate::Open,
+        })
     }
 
     /// Shows the chain two receipts that a node signed for one order.

@@ -55,9 +55,11 @@ impl Payments {
             // The answer to an earlier payment was lost, or the node lost its till: it has the money all the same.
             ControlReply::Refused(error) => {
                 tracing::warn!(node = %peer.id, %error, "a node does not sign for its pay: it gets a voucher without");
-                let bare = Told { stages: Vec::new(), ..told.0.clone() };
+                let bare = Told { stages: Vec::new(), penalties: 0, ..told.0.clone() };
                 match self.hand_over(peer, &bare, Vec::new()).await? {
-                    ControlReply::Claims(_) => self.book().vouched(peer.id, told.0, Vec::new()),
+                    ControlReply::Claims(_) => {
+                        self.book().vouched(peer.id, Told { penalties: 0, ..told.0 }, Vec::new())
+                    }
                     _ => Err(error),
                 }
             }
@@ -71,7 +73,7 @@ impl Payments {
         let (mut stages, mut left, mut later) = (Vec::new(), MOST_RECEIPTS, conun_types::Amount::ZERO);
         for mut stage in owing.stages {
             let rest = stage.receipts.split_off(stage.receipts.len().min(left));
-            let units = rest.iter().map(|r| r.units.0).sum();
+            let units = rest.iter().fold(0u64, |sum, r| sum.saturating_add(r.units.0));
             later = later.plus(stage.price.times(conun_types::WorkUnits(units)));
             left -= stage.receipts.len();
             if !stage.receipts.is_empty() {
@@ -80,14 +82,16 @@ impl Payments {
         }
         let penalties: Vec<Penalty> = owing.penalties.into_iter().take(MOST_RECEIPTS).collect();
         let cumulative = owing.cumulative.less(later);
-        (Told { cumulative, stages, penalties: penalties.len() as u64 }, penalties)
+        let ended = owing.ended.into_iter().take(MOST_RECEIPTS).collect();
+        (Told { cumulative, stages, penalties: penalties.len() as u64, ended }, penalties)
     }
 
     async fn hand_over(&self, peer: &PeerAddr, told: &Told, penalties: Vec<Penalty>) -> Result<ControlReply> {
         let account = self.config.account;
         let voucher = Voucher { account, provider: peer.id.address()?, cumulative: told.cumulative };
         let voucher = SignedVoucher::sign(voucher, &self.domain(), &self.key);
-        let payment = Payment { account, voucher, stages: told.stages.clone(), penalties };
+        let (stages, ended) = (told.stages.clone(), told.ended.clone());
+        let payment = Payment { account, voucher, stages, penalties, ended };
         let reply = self.network.control(peer, ControlRequest::Pay(Box::new(payment)));
         let late = |_| Error::unavailable(format!("{} did not sign for its pay in time", peer.id));
         Ok(tokio::time::timeout(PATIENCE, reply).await.map_err(late)??)
@@ -95,6 +99,9 @@ impl Payments {
 
     /// The claims, if the node signed exactly what it was told.
     fn checked(&self, node: &NodeId, stages: &[StagePay], claims: Vec<SignedClaim>) -> Result<Vec<SignedClaim>> {
+        if claims.len() != stages.len() {
+            return Err(Error::data(format!("{node} signs {} claims for {} stages", claims.len(), stages.len())));
+        }
         for (stage, signed) in stages.iter().zip(&claims) {
             let place = (stage.job, stage.stage);
             let expected = StageClaim::of(self.config.account, place, node.address()?, stage.price, &stage.receipts)?;

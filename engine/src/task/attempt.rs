@@ -7,7 +7,9 @@ use conun_types::{
     PeerAddr, Result, SignedOrder, Source, TaskOffer, TaskOrder, Vote, WorkUnits,
     eip712::Domain,
     port::CallError,
+    profile,
     task::{output_volume, outputs_root},
+    wire::MAX_BLOCK,
 };
 
 use super::Prepared;
@@ -66,6 +68,9 @@ async fn run(
     peer: &PeerAddr,
 ) -> Result<(Ended, Vec<Complaint>)> {
     let offer = offer(context, task, sources, peer.id)?;
+    if let Some(payments) = &context.payments {
+        payments.ordered(context.job, peer.id);
+    }
     let ended = match context.network.run_task(peer, offer.clone(), task.bytes.clone()).await {
         Ok(answer) => {
             let asked: HashSet<Cid> = offer.sources.iter().map(|s| s.cid).collect();
@@ -89,8 +94,9 @@ fn offer(context: &JobContext, task: &Prepared, sources: Vec<Source>, provider: 
         job: context.job,
         task_cid: task.cid,
         provider,
-        // 63 random bits: unique for a requester without a counter that a crash could turn back.
-        nonce: u64::from_le_bytes(nonce) >> 1,
+        // Random: unique for a requester without a counter that a crash could turn back. 53 bits, as many as JSON's numbers
+        // keep in every tool.
+        nonce: u64::from_le_bytes(nonce) >> 11,
         price,
         deadline: context.clock.unix_seconds() + timeout.as_secs(),
     };
@@ -125,6 +131,16 @@ fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome, 
     }
 }
 
+/// Whether a canonical block can hold so many rows in so many bytes: a batch holds 8,192 rows at most and takes more than
+/// [`LEAST_BATCH`] bytes, whatever its columns. Bounds what a lone voter can claim; a quorum agrees on the bytes themselves.
+fn is_plausible(block: &OutputBlock) -> bool {
+    let batches = block.bytes / LEAST_BATCH;
+    block.bytes <= MAX_BLOCK && block.rows <= batches.saturating_mul(profile::BATCH_ROWS as u64)
+}
+
+/// Bytes of a batch's head in an Arrow IPC stream, at least.
+const LEAST_BATCH: u64 = 64;
+
 /// A node's words, as they may be shown to people: one line of bounded length.
 fn readable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(500).collect()
@@ -147,6 +163,9 @@ fn check(task: &Prepared, offer: &TaskOffer, vote: &Vote, domain: &Domain) -> Re
     let in_order = vote.outputs.iter().enumerate().all(|(i, block)| block.partition as usize == i);
     if vote.outputs.len() != task.stage.outputs() || !in_order {
         return wrong("list of blocks");
+    }
+    if !vote.outputs.iter().all(is_plausible) {
+        return wrong("volume of blocks");
     }
     let output = output_volume(&vote.outputs);
     if (receipt.rows, receipt.bytes) != (output.rows, output.bytes) {

@@ -2,26 +2,35 @@
 
 use std::{collections::HashMap, sync::PoisonError};
 
+use conun_executor::canonical;
 use conun_types::{
     Amount, NodeId, Result, SignedReceipt, Volume, WorkUnits,
     payment::ClaimedReceipt,
-    wire::{ControlReply, ControlRequest, Penalty},
+    wire::{ControlReply, ControlRequest, Penalty, ReadBlock},
 };
 use futures::future::join_all;
 
 use super::{Prepared, Settled, Settler};
 use crate::{payments::Accepted, record::ReceiptRecord};
 
+/// Largest block that is read to count its rows.
+const MOST_COUNTED: u64 = 8 << 20;
+
 /// Money that a task in flight will cost at least; given back when dropped, as the verdict's receipts count from then on.
 pub(super) struct Reserved {
     settler: Settler,
     amount: Amount,
+    /// Whether the account's money is set aside, too.
+    of_account: bool,
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let mut reserved = self.settler.0.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         *reserved = reserved.less(self.amount);
+        if let Some(payments) = self.settler.0.context.payments.as_ref().filter(|_| self.of_account) {
+            payments.give_back(self.amount);
+        }
     }
 }
 
@@ -41,8 +50,12 @@ impl Settler {
             *reserved = before.plus(amount);
             before
         };
-        let reserved = Reserved { settler: self.clone(), amount };
-        context.afford(self.0.notes.cost().plus(in_flight), amount).await?;
+        let mut reserved = Reserved { settler: self.clone(), amount, of_account: false };
+        context.afford(self.0.notes.cost().plus(in_flight), amount)?;
+        if let Some(payments) = &context.payments {
+            payments.reserve(amount).await?;
+            reserved.of_account = true;
+        }
         Ok(reserved)
     }
 
@@ -94,7 +107,7 @@ impl Settler {
                 let order_hash = record.receipt.receipt.order_hash;
                 let reply = context.network.control(peer, ControlRequest::Receipt(order_hash)).await;
                 if let Ok(ControlReply::Receipt(Some(again))) = reply
-                    && *again != record.receipt
+                    && again.receipt != record.receipt.receipt
                     && again.check(&record.order.order, &context.domain()).is_ok()
                 {
                     self.equivocated(node, record.receipt, *again);
@@ -102,6 +115,26 @@ impl Settler {
             })
         });
         let _ = tokio::time::timeout(context.config.patience, join_all(questions)).await;
+    }
+
+    /// Reads a block of every node that voted alone, whole, and counts its rows: what nobody else has seen is paid by the
+    /// voter's word otherwise. Bounded in time and size; who does not serve proves nothing.
+    pub(crate) async fn count_rows(&self) {
+        let context = &self.0.context;
+        if context.payments.is_none() || context.votes > 1 {
+            return;
+        }
+        let counts =
+            self.0.lineage.lone_samples(context.rng.as_ref(), MOST_COUNTED).into_iter().map(|sample| async move {
+                let (holder, block) = sample;
+                let read = ReadBlock { cid: block.cid, offset: 0, len: u64::MAX, capability: holder.capability };
+                let Ok(bytes) = context.network.read_block(&holder.peer, read).await else { return };
+                let rows = canonical::row_count(&bytes);
+                if (bytes.len() as u64, rows.ok()) != (block.bytes, Some(block.rows)) {
+                    self.caught(holder.peer.id, "its block is not as large as it says");
+                }
+            });
+        let _ = tokio::time::timeout(context.config.patience, join_all(counts)).await;
     }
 
     /// `node` signed two receipts for one order.

@@ -47,7 +47,7 @@ pub(crate) struct Settler(pub(super) Arc<Parts>);
 
 pub(super) struct Parts {
     pub(super) context: JobContext,
-    lineage: Lineage,
+    pub(super) lineage: Lineage,
     pub(super) notes: Notes,
     /// What the tasks in flight will cost at least.
     pub(super) reserved: Mutex<Amount>,
@@ -497,7 +497,7 @@ impl Round {
             ))
             .with_hint("connect more nodes, or accept unverified answers with --verify off");
         }
-        let reason = self.last_fault.clone().unwrap_or_else(|| "no volunteer is connected".to_owned());
+        let reason = self.last_fault.clone().unwrap_or_else(|| self.settler.0.context.fleet.nobody());
         Error::unavailable(format!("stage {stage}: no node can run it: {reason}"))
             .with_hint("check that nodes are running: conun devnet status, or conun node --bootstrap ADDR")
     }

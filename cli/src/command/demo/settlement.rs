@@ -32,6 +32,8 @@ pub(super) struct Settlement {
 #[derive(Serialize)]
 pub(super) struct Balance {
     pub(super) node: NodeId,
+    /// The node's, as in `paid`.
+    pub(super) address: Address,
     pub(super) index: Option<usize>,
     pub(super) payout: Address,
     pub(super) before: Amount,
@@ -44,9 +46,10 @@ pub(super) async fn settle(client: &Client, money: &Money, jobs: &[JobId], nodes
     let account = client.account().await?.id;
     let mut balances = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        let payout = ledger.provider(&node.address()?).await?.payout;
+        let address = node.address()?;
+        let payout = ledger.provider(&address).await?.payout;
         let before = ledger.balance(&payout).await?;
-        balances.push(Balance { node: *node, index: Some(index), payout, before, after: before });
+        balances.push(Balance { node: *node, address, index: Some(index), payout, before, after: before });
     }
     let settled = client.settle().await?;
     let root = settled.last().map(|batch| batch.root.clone()).ok_or_else(|| Error::internal("nothing was settled"))?;

@@ -7,8 +7,13 @@ mod words;
 
 use std::sync::Arc;
 
-use alloy::{primitives::Address, rpc::types::TransactionReceipt, sol_types::SolCall};
+use alloy::{
+    primitives::{Address, U256},
+    rpc::types::TransactionReceipt,
+    sol_types::SolCall,
+};
 use conun_types::{
+    amount::Amount,
     error::{Error, Result},
     identity::NodeKey,
     ledger::Included,
@@ -16,8 +21,9 @@ use conun_types::{
 use tokio::sync::Mutex;
 
 use crate::{
+    bindings::ConunToken,
     config::{Backend, ChainConfig},
-    contracts::{Contracts, check_chain, escrow_of},
+    contracts::{Contracts, check_chain, escrow_of, theirs},
     embedded::CHAIN_ID,
     link::{Link, Trouble},
     outbox::{Order, Outbox, confirmed},
@@ -69,6 +75,15 @@ impl EvmLedger {
     #[must_use]
     pub fn deployment(&self) -> crate::Deployment {
         crate::Deployment::of(&self.contracts, self.since)
+    }
+
+    /// Sends tokens of the sender's to `to`.
+    ///
+    /// # Errors
+    /// Budget where there are not so many.
+    pub async fn transfer(&self, to: &conun_types::Address, amount: Amount) -> Result<Included> {
+        let call = ConunToken::transferCall { to: theirs(to), value: U256::from(amount.0) };
+        self.call(format!("sending {amount} tokens to {to}"), self.contracts.token, call).await
     }
 
     /// Reads a contract's view in a state that is not expected to be undone.
