@@ -225,6 +225,17 @@ fn on_anvil_a_liar_earns_nothing_and_an_equivocator_loses_stake() {
     let honest = [0, 1, 3, 5];
     let earned: u128 = honest.iter().map(|index| paid.earned(*index).1).sum();
     assert_eq!(earned, total, "the honest have it all");
+    // Pay reaches the operators' addresses, to the last unit.
+    let mut arrived = 0;
+    for index in honest.into_iter().filter(|index| paid.earned(*index).1 > 0) {
+        let earnings = json(&paid.conun(&["node", "earnings", "--dir", &paid.node_dir(index), "--json"]));
+        let payout = earnings["provider"]["payout"].as_str().expect("an address").to_owned();
+        let balance = || amount(&paid.json(&["chain", "balance", &payout])["tokens"]);
+        let before = balance();
+        paid.json(&["chain", "withdraw", "--node", &paid.node_dir(index), "--wallet", "dev:9"]);
+        arrived += balance() - before;
+    }
+    assert_eq!(arrived, total);
 
     // The equivocator's operator was slashed by what the node itself signed.
     let slashed = (0..50).any(|_| {

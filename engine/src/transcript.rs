@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use conun_types::{
-    AccountId, Address, Amount, Cid, Error, JobId, NodeId, Result, StageRecord, WorkUnits, eip712::Domain,
+    AccountId, Address, Amount, Cid, Error, JobId, NodeId, Result, StageRecord, WorkUnits, eip712::Domain, hex32,
     ledger::SettledBatch, payment::Settlement,
 };
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ impl Transcript {
                 return Err(broken(format!("the records of batch {} do not give its root", batch.batch)));
             }
             found.batches.push(batch.batch);
-            found.roots.push(tree.root().iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")));
+            found.roots.push(hex32::text(&tree.root()));
             for record in ours {
                 let sum = sums.entry((record.stage, record.provider)).or_default();
                 let units = WorkUnits(sum.1.0.saturating_add(record.units.0));

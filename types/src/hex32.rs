@@ -2,13 +2,19 @@
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
+/// A hash as people read it.
+#[must_use]
+pub fn text(hash: &[u8; 32]) -> String {
+    format!("0x{}", hex::encode(hash))
+}
+
 /// Writes a hash.
 ///
 /// # Errors
 /// The serializer's.
 pub fn serialize<S: Serializer>(hash: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() {
-        serializer.collect_str(&format_args!("0x{}", hex::encode(hash)))
+        serializer.serialize_str(&text(hash))
     } else {
         serializer.serialize_bytes(hash)
     }

@@ -6,13 +6,14 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ambient::Rng,
     amount::Amount,
     eip712::{Domain, Words},
     error::{Error, Result},
+    hex32,
     identity::{Address, NodeId, NodeKey, Signature, keccak256},
     merkle_sum::{MerkleSum, SumProof},
     order::{JobId, StageRecord},
@@ -20,8 +21,9 @@ use crate::{
 };
 
 /// An account of the escrow.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct AccountId(pub [u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccountId(#[serde(with = "crate::hex32")] pub [u8; 32]);
 
 impl AccountId {
     /// A fresh id.
@@ -35,7 +37,7 @@ impl AccountId {
 
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0x{}", hex::encode(self.0))
+        f.write_str(&hex32::text(&self.0))
     }
 }
 
@@ -50,23 +52,6 @@ impl FromStr for AccountId {
     fn from_str(text: &str) -> Result<Self> {
         let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text)).ok().and_then(|b| b.try_into().ok());
         bytes.map(Self).ok_or_else(|| Error::usage(format!("'{text}' is not an account id (0x and 64 hex digits)")))
-    }
-}
-
-impl Serialize for AccountId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
-    }
-}
-
-impl<'de> Deserialize<'de> for AccountId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-        } else {
-            let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec();
-            bytes.try_into().map(Self).map_err(|_| de::Error::custom("an account id has 32 bytes"))
-        }
     }
 }
 

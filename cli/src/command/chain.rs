@@ -79,7 +79,7 @@ impl Done {
     }
 
     fn add(&mut self, what: impl Into<String>, included: Included) {
-        let tx = format!("0x{}", hex::encode(included.tx));
+        let tx = conun_types::hex32::text(&included.tx);
         self.done.push(Step { what: what.into(), tx, block: included.block, gas: included.gas });
     }
 

@@ -16,6 +16,7 @@ use std::{
 use conun_types::{
     AccountId, Amount, Clock, Error, ErrorKind, JobId, NodeId, NodeKey, Result, SignedReceipt,
     eip712::Domain,
+    hex32,
     ledger::{Account, Included, Ledger},
     payment::SignedSettlement,
     port::Network,
@@ -380,7 +381,7 @@ impl Payments {
         let tree = signed.settlement.tree()?;
         let settled = Settled {
             batch: signed.settlement.batch,
-            root: hex_of(&tree.root()),
+            root: hex32::text(&tree.root()),
             stages: signed.settlement.records.len(),
             amount: Amount(tree.total()),
             included,
@@ -405,10 +406,6 @@ impl Payments {
     pub(crate) async fn prove_equivocation(&self, first: &SignedReceipt, second: &SignedReceipt) -> Result<Included> {
         self.config.ledger.prove_equivocation(first, second).await
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn hex_prefix(account: &AccountId) -> String {
