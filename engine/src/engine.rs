@@ -156,12 +156,10 @@ impl Engine {
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
         let shards = Arc::new(self.shards(&plan)?);
         let context = JobContext::new(self.parts.clone(), id, (verify, votes), None, shards);
-        let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
-        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
-        let ordered = conun_planner::orders_rows(&plan);
+        let plan = planned(state, &plan).await?;
         // One at a time: it runs on this machine's cores and in its memory.
         let _one = self.quoting.lock().await;
-        let quote = pilot::quote(&context, Plan { physical, config: state.config().clone(), schema, ordered }).await?;
+        let quote = pilot::quote(&context, plan).await?;
         let price = self.parts.payments.as_ref().map(|p| p.price());
         quote::rows(&quote, context.votes_on_average(), price)
     }
@@ -178,21 +176,19 @@ impl Engine {
         options: &JobOptions,
     ) -> Result<Submitted> {
         let placement = conun_planner::placement(&plan)?;
-        let physical = state.create_physical_plan(&plan).await.map_err(|e| conun_planner::plan_error(&e))?;
+        let physical = planned(state, &plan).await?;
         let verify = options.verify.unwrap_or(self.parts.config.verify);
         let votes = self.votes(verify, options.max_error)?;
         self.check_pay(placement, options).await?;
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
         let record = self.record(id, text, &plan, placement, verify);
-        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
-        let ordered = conun_planner::orders_rows(&plan);
+        let schema = Arc::clone(&physical.schema);
         let shards = Arc::new(self.shards(&plan)?);
         let context = JobContext::new(self.parts.clone(), id, (verify, votes), options.budget, shards);
         let settler = Settler::new(context);
-        let plan = Plan { physical, config: state.config().clone(), schema: Arc::clone(&schema), ordered };
         let mut jobs = self.lock();
         jobs.live.retain(|_, job| !job.is_forgotten());
-        jobs.live.insert(id, Arc::new(Job::new(record, plan, settler)));
+        jobs.live.insert(id, Arc::new(Job::new(record, physical, settler)));
         Ok(Submitted { id, schema })
     }
 
@@ -386,8 +382,7 @@ impl Engine {
             return std::future::pending().await;
         }
         loop {
-            let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
-            if let Err(error) = self.journal.save(&entry) {
+            if let Err(error) = self.journal.save(&entry(job)) {
                 tracing::warn!(%error, job = %job.id, "the running job is not in the journal");
             }
             tokio::time::sleep(NOTED_EVERY).await;
@@ -399,7 +394,7 @@ impl Engine {
         if let Some(payments) = &self.parts.payments {
             payments.end(job.id);
         }
-        let entry = Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts };
+        let entry = entry(job);
         if let Err(error) = self.journal.save(&entry) {
             tracing::error!(%error, job = %job.id, "the job is not in the journal");
         }
@@ -475,6 +470,18 @@ impl Engine {
         }
         Ok(job.record())
     }
+}
+
+/// `plan` as it is run: physical, with the schema of the answer.
+async fn planned(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
+    let physical = state.create_physical_plan(plan).await.map_err(|e| conun_planner::plan_error(&e))?;
+    let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
+    Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })
+}
+
+/// A job as the journal keeps it.
+fn entry(job: &Job) -> Entry {
+    Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts }
 }
 
 fn unknown(job: &str) -> Error {

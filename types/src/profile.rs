@@ -43,9 +43,14 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("datafusion.execution.time_zone", "+00:00"),
 ];
 
-/// BLAKE3 of the profile's name, functions and settings.
+/// BLAKE3 of the profile's name, functions and settings; computed once, as every offer and every volunteer is compared with it.
 #[must_use]
 pub fn hash() -> [u8; 32] {
+    static HASH: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(compute_hash);
+    *HASH
+}
+
+fn compute_hash() -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("conun execution profile v1");
     for text in [NAME, env!("CARGO_PKG_VERSION"), FUNCTIONS] {
         hasher.update(text.as_bytes()).update(&[0]);

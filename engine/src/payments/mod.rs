@@ -181,11 +181,15 @@ impl Payments {
 
     /// Notes what a verdict accepted, and pays at once where the node has waited for too many stages.
     pub(crate) fn accepted(&self, work: Accepted) -> Result<()> {
-        let (node, exposure) = (work.node, self.exposure(&work.node));
-        let mut book = self.book();
-        book.accept(work)?;
-        if book.waiting_stages(&node) * 2 >= exposure {
-            book.owe_now(&node)?;
+        let node = work.node;
+        let waiting = {
+            let mut book = self.book();
+            book.accept(work)?;
+            book.waiting_stages(&node) * 2
+        };
+        // Only then are the volunteers looked through: nobody wants to be paid sooner.
+        if waiting >= Ask::LEAST_EXPOSURE as usize && waiting >= self.exposure(&node) {
+            self.book().owe_now(&node)?;
             self.wake.notify_one();
         }
         Ok(())
@@ -238,22 +242,23 @@ impl Payments {
         if account.refund_at == 0 { left.less(promised) } else { Amount::ZERO }
     }
 
-    /// Sets `amount` aside for a task of any job.
+    /// Sets `amount` aside for a task of any job, until [`Payments::give_back`]; all that is set aside now.
+    pub(crate) fn set_aside(&self, amount: Amount) -> Amount {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = reserved.plus(amount);
+        *reserved
+    }
+
+    /// Whether the account has what is set aside.
     ///
     /// # Errors
-    /// Budget where the account has not so much left beside what other tasks have set aside.
-    pub(crate) async fn reserve(&self, amount: Amount) -> Result<()> {
-        let all = {
-            let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-            *reserved = reserved.plus(amount);
-            *reserved
-        };
-        let left = self.left().await;
-        match left {
-            Ok(left) if left >= all => return Ok(()),
-            _ => self.give_back(amount),
+    /// Budget where it has not.
+    pub(crate) async fn cover(&self, all: Amount) -> Result<()> {
+        let left = self.left().await?;
+        if left >= all {
+            return Ok(());
         }
-        let text = format!("the account has {} left, running tasks and the next one cost {all} or more", left?);
+        let text = format!("the account has {left} left, running tasks and the next one cost {all} or more");
         Err(Error::new(ErrorKind::Budget, text).with_hint("deposit more with: conun chain deposit AMOUNT"))
     }
 

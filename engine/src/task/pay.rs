@@ -20,15 +20,13 @@ const MOST_COUNTED: u64 = 8 << 20;
 pub(super) struct Reserved {
     settler: Settler,
     amount: Amount,
-    /// Whether the account's money is set aside, too.
-    of_account: bool,
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let mut reserved = self.settler.0.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         *reserved = reserved.less(self.amount);
-        if let Some(payments) = self.settler.0.context.payments.as_ref().filter(|_| self.of_account) {
+        if let Some(payments) = &self.settler.0.context.payments {
             payments.give_back(self.amount);
         }
     }
@@ -50,11 +48,12 @@ impl Settler {
             *reserved = before.plus(amount);
             before
         };
-        let mut reserved = Reserved { settler: self.clone(), amount, of_account: false };
+        // Given back however this ends: a job that is cancelled while the chain is asked must not keep the account's money.
+        let all = context.payments.as_ref().map(|p| p.set_aside(amount)).unwrap_or_default();
+        let reserved = Reserved { settler: self.clone(), amount };
         context.afford(self.0.notes.cost().plus(in_flight), amount)?;
         if let Some(payments) = &context.payments {
-            payments.reserve(amount).await?;
-            reserved.of_account = true;
+            payments.cover(all).await?;
         }
         Ok(reserved)
     }
