@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use conun_trust::Rules;
+
 use crate::record::Verify;
 
 /// Settings of [`crate::Engine`].
@@ -11,10 +13,8 @@ pub struct EngineConfig {
     pub dir: PathBuf,
     /// How jobs are verified that do not say it.
     pub verify: Verify,
-    /// Assumed share of nodes that lie, from which error bounds follow.
-    pub assumed_liars: f64,
-    /// Share of tasks that [`Verify::Audit`] compares with a second replica.
-    pub audit_rate: f64,
+    /// What is assumed of operators and demanded of their records.
+    pub trust: Rules,
     /// Tasks of a job that are in flight at once.
     pub tasks_in_flight: usize,
     /// Once one replica has answered, the others have this long, or four times as long as the first took, before a
@@ -41,8 +41,7 @@ impl EngineConfig {
         Self {
             dir,
             verify: Verify::Quorum,
-            assumed_liars: 0.1,
-            audit_rate: 0.1,
+            trust: Rules::default(),
             tasks_in_flight: 32,
             patience: Duration::from_secs(2),
             slow_after: Duration::from_secs(15),

@@ -9,13 +9,14 @@ use conun_types::{
     port::Network,
 };
 
-use crate::{config::EngineConfig, fleet::Fleet, payments::Payments, record::Verify};
+use crate::{checking::Checking, config::EngineConfig, credit::Credit, fleet::Fleet, payments::Payments};
 
 /// The parts that all jobs of a coordinator share.
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) credit: Arc<Credit>,
     pub(crate) tables: Tables,
     pub(crate) key: NodeKey,
     pub(crate) clock: Arc<dyn Clock>,
@@ -37,9 +38,7 @@ impl Parts {
 pub(crate) struct JobContext {
     parts: Parts,
     pub(crate) job: JobId,
-    pub(crate) verify: Verify,
-    /// Agreeing votes that a task needs.
-    pub(crate) votes: usize,
+    pub(crate) checking: Checking,
     /// Most that the job may cost.
     pub(crate) budget: Option<Amount>,
     shards: Arc<JobShards>,
@@ -53,11 +52,11 @@ impl JobContext {
     pub(crate) fn new(
         parts: Parts,
         job: JobId,
-        (verify, votes): (Verify, usize),
+        checking: Checking,
         budget: Option<Amount>,
         shards: Arc<JobShards>,
     ) -> Self {
-        Self { parts, job, verify, votes, budget, shards }
+        Self { parts, job, checking, budget, shards }
     }
 
     /// Whether the job may go on after it has cost so much, where the next task costs `more` at least.
@@ -111,18 +110,6 @@ impl JobContext {
             *bytes.entry(table.name().to_owned()).or_default() += volume.bytes;
         }
         bytes
-    }
-
-    /// Votes that a task takes on average, if all goes well.
-    pub(crate) fn votes_on_average(&self) -> f64 {
-        let sampled = if self.verify == Verify::Audit && self.votes < 2 { self.config.audit_rate } else { 0.0 };
-        self.votes as f64 + sampled
-    }
-
-    /// Votes needed for the next task: under `audit` one, but two for a random sample.
-    pub(crate) fn votes_for_a_task(&self) -> usize {
-        let sampled = || (self.rng.below(1_000_000) as f64) < self.config.audit_rate * 1e6;
-        if self.verify == Verify::Audit && sampled() { self.votes.max(2) } else { self.votes }
     }
 }
 

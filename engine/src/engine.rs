@@ -1,16 +1,19 @@
 //! The facade: `submit` plans a statement, `results` runs it and streams the verified answer.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
-use conun_planner::Placement;
+use conun_planner::{Foresight, Placement};
 use conun_storage::Tables;
 use conun_types::{
-    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume, eip712::Domain, port::Network, wire::Hello,
+    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume,
+    eip712::Domain,
+    port::Network,
+    wire::{Ask, Hello},
 };
 use datafusion::{
     common::tree_node::TreeNodeRecursion,
@@ -25,17 +28,21 @@ use futures::{SinkExt, StreamExt, TryStreamExt, channel::mpsc};
 
 use crate::{
     catalog::NetworkTables,
+    checking::Checking,
     config::EngineConfig,
     context::{JobContext, JobShards, Parts},
+    credit::{Credit, Operator, Operators},
     digest::Digest,
-    fleet::{Fleet, Suits},
+    fleet::{Admission, Fleet},
     job::{Job, Plan},
     journal::{Entry, Journal},
     payments::{PayConfig, PayStatus, Payments, Settled},
     pilot::{self, Quote},
-    quorum, quote,
+    quote,
+    recheck::{self, Replay},
     record::{JobOptions, JobRecord, JobState, ReceiptRecord, Verify},
     session,
+    stage::StageGraph,
     task::Settler,
 };
 
@@ -58,6 +65,26 @@ pub struct Engine {
 struct Jobs {
     live: BTreeMap<JobId, Arc<Job>>,
     ended: BTreeMap<JobId, Entry>,
+}
+
+/// Lets in who is trusted, and paid where and what we pay.
+struct Door {
+    credit: Arc<Credit>,
+    payments: Option<Arc<Payments>>,
+}
+
+impl Admission for Door {
+    fn trusts(&self, node: &NodeId) -> bool {
+        self.credit.admits(node)
+    }
+
+    fn suits(&self, node: &NodeId, ask: Option<&Ask>) -> bool {
+        match (&self.payments, ask) {
+            (None, None) => true,
+            (Some(office), Some(ask)) => office.suits(node, ask),
+            _ => false,
+        }
+    }
 }
 
 /// A planned job.
@@ -90,15 +117,19 @@ impl Engine {
         let pay = pay.map(|pay| Payments::start(pay, key.clone(), Arc::clone(&network), Arc::clone(&clock)));
         let payments = pay.transpose()?;
         let office = payments.clone();
-        let suits: Suits = Box::new(move |node, ask| match (&office, ask) {
-            (None, None) => true,
-            (Some(office), Some(ask)) => office.suits(node, ask),
-            _ => false,
+        let operators: Operators = Box::new(move |node| match &office {
+            Some(office) => office.operator(node).map(Operator::Account),
+            None => Some(Operator::Node(*node)),
         });
-        let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng), config.avoid_for, suits);
-        let parts = Parts { network, fleet, tables, key, clock, rng, config: Arc::new(config), payments };
+        let credit =
+            Arc::new(Credit::open(&config.dir, config.trust, Arc::clone(&clock), Arc::clone(&rng), operators)?);
+        let admission = Box::new(Door { credit: Arc::clone(&credit), payments: payments.clone() });
+        let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), config.avoid_for, admission);
+        let parts = Parts { network, fleet, credit, tables, key, clock, rng, config: Arc::new(config), payments };
         let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
-        Ok(Arc::new(Self { parts, state, journal, jobs, quoting: tokio::sync::Mutex::new(()) }))
+        let engine = Arc::new(Self { parts, state, journal, jobs, quoting: tokio::sync::Mutex::new(()) });
+        tokio::spawn(recheck::run(Arc::downgrade(&engine)));
+        Ok(engine)
     }
 
     /// The tables of the network.
@@ -127,8 +158,15 @@ impl Engine {
     }
 
     /// A copy of the planning session; `now()` is the moment at which it is made.
-    fn fresh_state(&self) -> SessionState {
-        datafusion::execution::SessionStateBuilder::new_from_existing(self.state.clone()).build()
+    pub(crate) fn fresh_state(&self) -> SessionState {
+        let mut state = datafusion::execution::SessionStateBuilder::new_from_existing(self.state.clone()).build();
+        state.mark_start_execution();
+        state
+    }
+
+    /// Whom this coordinator believes.
+    pub(crate) fn credit(&self) -> &Arc<Credit> {
+        &self.parts.credit
     }
 
     /// Plans one statement.
@@ -137,12 +175,23 @@ impl Engine {
     /// Data: wrong SQL, unknown tables or columns, or what cannot be reproduced. Verification: fewer operators than
     /// `max_error` needs.
     pub async fn submit(self: &Arc<Self>, sql: &str, options: &JobOptions) -> Result<Submitted> {
-        let state = self.fresh_state();
-        let plan = match conun_planner::cost_of(sql) {
-            Some(statement) => self.explain_cost(&state, statement, options).await?,
-            None => conun_planner::logical_plan(&state, sql).await?,
+        self.submit_at(&self.fresh_state(), sql, options).await
+    }
+
+    /// The same in `state`, whose `now()` may be another one.
+    pub(crate) async fn submit_at(
+        self: &Arc<Self>,
+        state: &SessionState,
+        sql: &str,
+        options: &JobOptions,
+    ) -> Result<Submitted> {
+        let plan = match conun_planner::foreseen(sql) {
+            Some((Foresight::Cost, statement)) => self.explain_cost(state, statement, options).await?,
+            Some((Foresight::Verify, statement)) => self.explain_verify(state, statement, options).await?,
+            None => conun_planner::logical_plan(state, sql).await?,
         };
-        self.submit_plan(&state, plan, sql, options).await
+        let replay = Replay::of(state, &self.shards(&plan)?);
+        self.enter(state, plan, sql, options, replay).await
     }
 
     /// What a statement would cost, as rows that can be queried: one a stage, then the sum.
@@ -151,17 +200,31 @@ impl Engine {
         if conun_planner::placement(&plan)? == Placement::Local {
             return quote::rows(&Quote::nothing(), 0.0, None);
         }
-        let verify = options.verify.unwrap_or(self.parts.config.verify);
-        let votes = self.votes(verify, options.max_error)?;
+        let checking = self.checking(options)?;
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
         let shards = Arc::new(self.shards(&plan)?);
-        let context = JobContext::new(self.parts.clone(), id, (verify, votes), None, shards);
+        let context = JobContext::new(self.parts.clone(), id, checking, None, shards);
         let plan = planned(state, &plan).await?;
         // One at a time: it runs on this machine's cores and in its memory.
         let _one = self.quoting.lock().await;
         let quote = pilot::quote(&context, plan).await?;
         let price = self.parts.payments.as_ref().map(|p| p.price());
-        quote::rows(&quote, context.votes_on_average(), price)
+        quote::rows(&quote, checking.forecast.replicas, price)
+    }
+
+    /// What the verification of a statement would take, as rows that can be queried. Nothing runs for it.
+    async fn explain_verify(&self, state: &SessionState, statement: &str, options: &JobOptions) -> Result<LogicalPlan> {
+        let plan = conun_planner::logical_plan(state, statement).await?;
+        let checking = self.checking(options)?;
+        let tasks = match conun_planner::placement(&plan)? {
+            Placement::Local => BTreeMap::new(),
+            Placement::Network => {
+                let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
+                let plan = planned(state, &plan).await?;
+                StageGraph::new(id, plan.physical, plan.config)?.tasks()
+            }
+        };
+        quote::verify_rows(&tasks, checking.forecast)
     }
 
     /// Plans a job from a logical plan (of a dataframe, say); `text` is what people see of it.
@@ -175,20 +238,30 @@ impl Engine {
         text: &str,
         options: &JobOptions,
     ) -> Result<Submitted> {
+        self.enter(state, plan, text, options, None).await
+    }
+
+    async fn enter(
+        self: &Arc<Self>,
+        state: &SessionState,
+        plan: LogicalPlan,
+        text: &str,
+        options: &JobOptions,
+        replay: Option<Replay>,
+    ) -> Result<Submitted> {
         let placement = conun_planner::placement(&plan)?;
         let physical = planned(state, &plan).await?;
-        let verify = options.verify.unwrap_or(self.parts.config.verify);
-        let votes = self.votes(verify, options.max_error)?;
+        let checking = self.checking(options)?;
         self.check_pay(placement, options).await?;
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
-        let record = self.record(id, text, &plan, placement, verify);
+        let record = self.record(id, text, &plan, placement, checking.verify);
         let schema = Arc::clone(&physical.schema);
         let shards = Arc::new(self.shards(&plan)?);
-        let context = JobContext::new(self.parts.clone(), id, (verify, votes), options.budget, shards);
+        let context = JobContext::new(self.parts.clone(), id, checking, options.budget, shards);
         let settler = Settler::new(context);
         let mut jobs = self.lock();
         jobs.live.retain(|_, job| !job.is_forgotten());
-        jobs.live.insert(id, Arc::new(Job::new(record, physical, settler)));
+        jobs.live.insert(id, Arc::new(Job::new(record, physical, settler, replay)));
         Ok(Submitted { id, schema })
     }
 
@@ -211,6 +284,7 @@ impl Engine {
             receipts: 0,
             cost: None,
             warnings: Vec::new(),
+            recalled: None,
         }
     }
 
@@ -255,22 +329,13 @@ impl Engine {
         })
     }
 
-    /// Agreeing votes that a task needs.
-    fn votes(&self, verify: Verify, max_error: Option<f64>) -> Result<usize> {
-        let least = if verify == Verify::Quorum { 2 } else { 1 };
-        let Some(bound) = max_error else { return Ok(least) };
-        if !(bound > 0.0 && bound < 1.0) {
-            return Err(Error::usage(format!("--max-error {bound} is not a probability between 0 and 1")));
-        }
-        let votes = quorum::votes_for(bound, self.parts.config.assumed_liars).max(least);
-        let nodes = self.parts.fleet.connected().len();
-        if nodes < votes {
-            return Err(Error::verification(format!(
-                "--max-error {bound} needs {votes} agreeing operators, {nodes} are connected"
-            ))
-            .with_hint("connect more nodes or accept a larger error"));
-        }
-        Ok(votes)
+    /// How a job with `options` is verified.
+    fn checking(&self, options: &JobOptions) -> Result<Checking> {
+        let Parts { fleet, credit, config, .. } = &self.parts;
+        let operators: BTreeSet<Operator> =
+            fleet.connected().iter().filter_map(|peer| credit.operator(&peer.id)).collect();
+        let operators: Vec<Operator> = operators.into_iter().collect();
+        Checking::new(options, config.verify, credit, &operators)
     }
 
     /// The shards of every table that `plan` reads.
@@ -332,6 +397,7 @@ impl Engine {
                 self.keep(&job);
             }
             Err(error) => {
+                self.parts.credit.drop_job(job.id);
                 let state = if job.cancel.is_cancelled() { JobState::Cancelled } else { JobState::Failed };
                 job.end(state, Some(error.clone()), None);
                 self.keep(&job);
@@ -362,11 +428,6 @@ impl Engine {
             return Ok(digest);
         }
         let blocks = job.run(plan).await?;
-        if job.settler.context().verify != Verify::Off {
-            job.settler.sample_holders().await;
-            job.settler.cross_examine().await;
-        }
-        job.settler.count_rows().await;
         {
             let mut stream = std::pin::pin!(job.stream(blocks, &mut digest));
             while let Some(batch) = stream.next().await {
@@ -415,7 +476,22 @@ impl Engine {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self, id: JobId) -> Result<Arc<Job>> {
+    /// An ended job, and what it takes to run it again.
+    pub(crate) fn ended(&self, id: JobId) -> Option<(JobRecord, Option<Replay>)> {
+        self.lock().ended.get(&id).map(|entry| (entry.record.clone(), entry.replay))
+    }
+
+    /// The answer of an ended job is not to be relied on, as `why` says.
+    pub(crate) fn recall(&self, id: JobId, why: String) {
+        let mut jobs = self.lock();
+        let Some(entry) = jobs.ended.get_mut(&id) else { return };
+        entry.record.recalled = Some(why);
+        if let Err(error) = self.journal.save(entry) {
+            tracing::error!(%error, job = %id, "a recall is not in the journal");
+        }
+    }
+
+    pub(crate) fn live(&self, id: JobId) -> Result<Arc<Job>> {
         let jobs = self.lock();
         if jobs.ended.contains_key(&id) {
             return Err(Error::data(format!("job {id} has ended")).with_hint("run the statement again"));
@@ -481,7 +557,7 @@ async fn planned(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
 
 /// A job as the journal keeps it.
 fn entry(job: &Job) -> Entry {
-    Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts }
+    Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts, replay: job.replay }
 }
 
 fn unknown(job: &str) -> Error {

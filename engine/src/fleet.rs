@@ -9,7 +9,7 @@ use std::{
 };
 
 use conun_types::{
-    Clock, MemoryClass, NodeId, PeerAddr, Rng,
+    Clock, MemoryClass, NodeId, PeerAddr,
     port::Network,
     wire::{Ask, Hello},
 };
@@ -21,16 +21,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(40);
 /// Tasks that one node gets from us at once, whatever it says of its cores: who says more must not draw more of them.
 const MAX_SEATS: u32 = 64;
 
-/// Whether a node that asks so much for its work, or nothing, suits this coordinator.
-pub(crate) type Suits = Box<dyn Fn(&NodeId, Option<&Ask>) -> bool + Send + Sync>;
+/// Which nodes a coordinator works with.
+pub(crate) trait Admission: Send + Sync {
+    /// Whether `node` may get tasks, and its blocks be read.
+    fn trusts(&self, node: &NodeId) -> bool;
+    /// Whether a node that asks so much for its work, or nothing, suits this coordinator.
+    fn suits(&self, node: &NodeId, ask: Option<&Ask>) -> bool;
+}
 
 /// All volunteers.
 pub(crate) struct Fleet {
     network: Arc<dyn Network>,
     clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
     avoid_for: Duration,
-    suits: Suits,
+    admission: Box<dyn Admission>,
     state: Mutex<HashMap<NodeId, Standing>>,
     freed: Notify,
 }
@@ -43,8 +47,6 @@ struct Standing {
     avoid_until: Duration,
     /// It said that others keep it busy, until then.
     busy_until: Duration,
-    /// It lied: it gets no task from us again.
-    quarantined: bool,
 }
 
 /// A place on a node, given back when dropped.
@@ -66,21 +68,23 @@ impl Fleet {
     pub(crate) fn new(
         network: Arc<dyn Network>,
         clock: Arc<dyn Clock>,
-        rng: Arc<dyn Rng>,
         avoid_for: Duration,
-        suits: Suits,
+        admission: Box<dyn Admission>,
     ) -> Arc<Self> {
-        Arc::new(Self { network, clock, rng, avoid_for, suits, state: Mutex::default(), freed: Notify::new() })
+        let (state, freed) = Default::default();
+        Arc::new(Self { network, clock, avoid_for, admission, state, freed })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a node that says this of itself can run our tasks.
+    /// Whether a node that says this of itself can run our tasks, and may.
     fn is_useful(&self, node: &NodeId, hello: &Hello) -> bool {
         let profile = conun_types::profile::hash();
-        hello.profiles.iter().any(|p| **p == profile) && (self.suits)(node, hello.pay.as_ref())
+        hello.profiles.iter().any(|p| **p == profile)
+            && self.admission.suits(node, hello.pay.as_ref())
+            && self.admission.trusts(node)
     }
 
     /// Why nobody runs our tasks, for people.
@@ -102,77 +106,62 @@ impl Fleet {
 
     /// Volunteers that are connected and not in quarantine.
     pub(crate) fn connected(&self) -> Vec<PeerAddr> {
-        let state = self.lock();
-        let trusted = |id: &NodeId| !state.get(id).is_some_and(|s| s.quarantined);
-        self.network.volunteers().into_iter().map(|(peer, _)| peer).filter(|p| trusted(&p.id)).collect()
+        let peers = self.network.volunteers().into_iter().map(|(peer, _)| peer);
+        peers.filter(|peer| self.admission.trusts(&peer.id)).collect()
     }
 
     /// The largest memory class that at least `votes` nodes of our profile give a task: with fewer there is no verdict.
     pub(crate) fn most_memory(&self, votes: usize) -> MemoryClass {
-        let state = self.lock();
         let volunteers = self.network.volunteers().into_iter();
-        let useful = volunteers.filter(|(peer, hello)| {
-            !state.get(&peer.id).is_some_and(|s| s.quarantined) && self.is_useful(&peer.id, hello)
-        });
+        let useful = volunteers.filter(|(peer, hello)| self.is_useful(&peer.id, hello));
         let mut lent: Vec<MemoryClass> = useful.map(|(_, hello)| hello.memory).collect();
         lent.sort_unstable_by(|a, b| b.cmp(a));
         lent.get(votes.max(1) - 1).or(lent.last()).copied().unwrap_or(MemoryClass::Large)
     }
 
     /// Which of them run tasks of the profile that we plan under in so much memory.
+    /// Those that were late only where there is nobody else: while every prompt node is busy, a late one is no better than
+    /// waiting for them.
     fn candidates(&self, memory: MemoryClass, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
+        let mut useful = self.network.volunteers();
+        useful.retain(|(peer, hello)| {
+            hello.memory >= memory && !exclude.contains(&peer.id) && self.is_useful(&peer.id, hello)
+        });
         let now = self.clock.now();
         let state = self.lock();
-        let mut found = Vec::new();
-        for (peer, hello) in self.network.volunteers() {
+        let (mut prompt, mut late) = (Vec::new(), Vec::new());
+        for (peer, hello) in useful {
             let standing = state.get(&peer.id).cloned().unwrap_or_default();
-            if standing.quarantined
-                || !self.is_useful(&peer.id, &hello)
-                || hello.memory < memory
-                || exclude.contains(&peer.id)
-            {
-                continue;
-            }
             let free = hello.cores.clamp(1, MAX_SEATS) > standing.in_flight && standing.busy_until <= now;
-            found.push(Candidate { peer, free, avoided: standing.avoid_until > now, load: standing.in_flight });
+            let found = if standing.avoid_until > now { &mut late } else { &mut prompt };
+            found.push(Candidate { peer, free, load: standing.in_flight });
         }
-        found
+        if prompt.is_empty() { late } else { prompt }
     }
 
-    /// A place on a node outside `exclude` that gives a task `memory`: one of `prefer` if one is free, else any free one
-    /// at random. Waits while all are busy; `None` once there is no such node at all.
-    pub(crate) async fn seat(
+    /// A place on the node outside `exclude` that `choose` takes among those that give a task `memory`, with what it says
+    /// beside. Waits as long as it says so; `None` once there is no such node at all, or it takes none.
+    pub(crate) async fn seat<T>(
         self: &Arc<Self>,
         memory: MemoryClass,
-        prefer: &HashSet<NodeId>,
         exclude: &HashSet<NodeId>,
-    ) -> Option<Seat> {
+        choose: impl Fn(&[Candidate]) -> Choice<T>,
+    ) -> Option<(Seat, T)> {
         loop {
             let freed = self.freed.notified();
             let candidates = self.candidates(memory, exclude);
             if candidates.is_empty() {
                 return None;
             }
-            if let Some(peer) = self.choose(&candidates, prefer) {
-                self.lock().entry(peer.id).or_default().in_flight += 1;
-                return Some(Seat { fleet: Arc::clone(self), peer });
+            match choose(&candidates) {
+                Choice::Take(peer, beside) => {
+                    self.lock().entry(peer.id).or_default().in_flight += 1;
+                    return Some((Seat { fleet: Arc::clone(self), peer }, beside));
+                }
+                Choice::Wait => _ = tokio::time::timeout(LOOK_AGAIN, freed).await,
+                Choice::Nobody => return None,
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
         }
-    }
-
-    /// The draw is secret and random: a node cannot know which tasks it will share with which other.
-    fn choose(&self, candidates: &[Candidate], prefer: &HashSet<NodeId>) -> Option<PeerAddr> {
-        let rank =
-            |c: &Candidate| (c.avoided, !prefer.contains(&c.peer.id), if prefer.is_empty() { 0 } else { c.load });
-        let free: Vec<&Candidate> = candidates.iter().filter(|c| c.free).collect();
-        let best = free.iter().map(|c| rank(c)).min()?;
-        // While every prompt node is busy, an avoided one is no better than waiting for them.
-        if best.0 && candidates.iter().any(|c| !c.avoided) {
-            return None;
-        }
-        let equal: Vec<&&Candidate> = free.iter().filter(|c| rank(c) == best).collect();
-        equal.get(self.rng.below(equal.len())).map(|c| c.peer.clone())
     }
 
     /// `node` has no room for `pause`: other coordinators may use it, too.
@@ -186,16 +175,23 @@ impl Fleet {
         let until = self.clock.now() + self.avoid_for;
         self.lock().entry(node).or_default().avoid_until = until;
     }
-
-    /// `node` lied.
-    pub(crate) fn quarantine(&self, node: NodeId) {
-        self.lock().entry(node).or_default().quarantined = true;
-    }
 }
 
-struct Candidate {
-    peer: PeerAddr,
-    free: bool,
-    avoided: bool,
-    load: u32,
+/// What to do about the candidates.
+pub(crate) enum Choice<T> {
+    /// Take this one.
+    Take(PeerAddr, T),
+    /// One that is not free now suits better.
+    Wait,
+    /// None of them suits.
+    Nobody,
+}
+
+/// A node that could run a task.
+#[derive(Clone)]
+pub(crate) struct Candidate {
+    pub(crate) peer: PeerAddr,
+    pub(crate) free: bool,
+    /// Our tasks that it runs now.
+    pub(crate) load: u32,
 }

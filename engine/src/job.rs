@@ -2,7 +2,7 @@
 //! streams the blocks of the answer, each checked and decoded only after its verdict.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,20 +21,24 @@ use datafusion::{
     datasource::source::DataSourceExec,
     physical_plan::ExecutionPlan,
 };
-use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{Stream, StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::JobContext,
     digest::Digest,
-    quorum,
+    pass::Pass,
+    recheck::Replay,
     record::{JobRecord, JobState},
     stage::{StageGraph, StageTask},
-    task::{Prepared, Settled, Settler},
+    task::{Prepared, Settler},
 };
 
 /// How long a planned job waits for somebody to ask for its answer.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// How often the stages run, where accepted answers turn out to be wrong.
+const MOST_STARTS: usize = 8;
 
 /// A planned statement.
 pub(crate) struct Plan {
@@ -51,6 +55,8 @@ pub(crate) struct Job {
     pub(crate) settler: Settler,
     pub(crate) schema: SchemaRef,
     pub(crate) cancel: CancellationToken,
+    /// What it takes to run it again later.
+    pub(crate) replay: Option<Replay>,
     ordered: bool,
     progress: Mutex<Progress>,
 }
@@ -63,12 +69,13 @@ struct Progress {
 }
 
 impl Job {
-    pub(crate) fn new(record: JobRecord, plan: Plan, settler: Settler) -> Self {
+    pub(crate) fn new(record: JobRecord, plan: Plan, settler: Settler, replay: Option<Replay>) -> Self {
         Self {
             id: record.id,
             settler,
             schema: Arc::clone(&plan.schema),
             cancel: CancellationToken::new(),
+            replay,
             ordered: plan.ordered,
             progress: Mutex::new(Progress { record, plan: Some(plan), started: Duration::ZERO }),
         }
@@ -109,9 +116,7 @@ impl Job {
         record.receipts = notes.receipts.len() as u64;
         record.cost = self.settler.context().payments.as_ref().map(|_| self.settler.notes().cost());
         record.warnings = notes.warnings;
-        let liars = self.settler.context().config.assumed_liars;
-        let bounds = notes.votes.iter().map(|(votes, dissent)| quorum::error_bound(*votes, *dissent, liars));
-        record.error_bound = bounds.max_by(f64::total_cmp);
+        record.error_bound = notes.error_bound;
         record
     }
 
@@ -143,33 +148,22 @@ impl Job {
         self.ordered
     }
 
-    /// Runs all stages; the blocks of the answer, in order.
+    /// Runs all stages until nothing of what they made is in doubt; the blocks of the answer, in order.
     ///
     /// # Errors
     /// As [`Settler::settle`].
     pub(crate) async fn run(&self, plan: Plan) -> Result<Vec<InputBlock>> {
-        let mut graph = StageGraph::new(self.id, plan.physical, plan.config)?;
-        let mut waiting: Vec<Arc<Prepared>> = Vec::new();
-        let mut running: FuturesUnordered<BoxFuture<'_, Result<Settled>>> = FuturesUnordered::new();
-        loop {
-            for task in graph.ready_tasks()? {
-                self.settler.notes().tasks(task.key.stage, 1);
-                waiting.push(Arc::new(prepare(self.settler.context(), task)?));
+        let mut open = BTreeSet::new();
+        for _ in 0..MOST_STARTS {
+            let graph = StageGraph::new(self.id, Arc::clone(&plan.physical), plan.config.clone())?;
+            if let Some(answer) = Pass::new(&self.settler, graph, &mut open).finish().await? {
+                return Ok(answer);
             }
-            while running.len() < self.settler.context().config.tasks_in_flight && !waiting.is_empty() {
-                let task = waiting.remove(0);
-                running.push(Box::pin(self.settler.settle(task)));
-            }
-            match running.next().await {
-                Some(settled) => {
-                    let settled = settled?;
-                    graph.complete(&settled.task.stage, &settled.outputs)?;
-                }
-                None if graph.is_done() => break,
-                None => return Err(Error::internal("the stage graph has no task left and is not done")),
-            }
+            tracing::warn!(job = %self.id, "an accepted answer turned out to be wrong: the stages start over");
+            self.settler.notes().started_over();
         }
-        graph.answer()
+        Err(Error::verification(format!("accepted answers turned out to be wrong {MOST_STARTS} times"))
+            .with_hint("too many of the nodes lie: run it with --max-error 1e-4"))
     }
 
     /// Does `work` of the job, unless it is cancelled; its blocks are kept on the nodes meanwhile.
@@ -254,7 +248,7 @@ impl Job {
 pub(crate) fn prepare(context: &JobContext, stage: StageTask) -> Result<Prepared> {
     let shards = scanned_shards(&stage.plan)?;
     let shards = shards.into_iter().map(|cid| context.input_shard(&cid)).collect::<Result<_>>()?;
-    Prepared::new(context.job, stage, shards, context.fleet.most_memory(context.votes))
+    Prepared::new(context.job, stage, shards, context.fleet.most_memory(context.checking.votes()))
 }
 
 /// Blocks of the answer that are fetched ahead.
@@ -280,7 +274,7 @@ fn async_stream<'a>(
 }
 
 /// The shards that a task's plan scans, each once, in plan order.
-fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> {
+pub(crate) fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> {
     let (mut seen, mut shards) = (HashSet::new(), Vec::new());
     plan.apply(|node| {
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|s| s.data_source().downcast_ref::<FileScanConfig>());

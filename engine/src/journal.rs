@@ -9,13 +9,18 @@ use conun_storage::{Durability, durable};
 use conun_types::{Error, JobId, Result, codec};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{JobRecord, JobState, ReceiptRecord};
+use crate::{
+    recheck::Replay,
+    record::{JobRecord, JobState, ReceiptRecord},
+};
 
 /// A job with its receipts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) record: JobRecord,
     pub(crate) receipts: Vec<ReceiptRecord>,
+    /// What it takes to run it again, where that can be done.
+    pub(crate) replay: Option<Replay>,
 }
 
 /// The folder of all jobs.

@@ -1,12 +1,14 @@
 //! The coordinator: stages, replicas, verdicts, lineage, jobs.
 //!
 //! What it knows: how a statement becomes stages (through Ballista's planner and stage graph, driven in process), which
-//! volunteers run each task, when their votes make a verdict, and how lost blocks are had again.
+//! volunteers run each task, whose votes are believed (through `conun-trust`), and how lost blocks are had again.
 //! What it must not know: sockets (the network is a port), SQL's syntax (planner), how a task runs (executor).
 
 mod catalog;
+mod checking;
 mod config;
 mod context;
+mod credit;
 mod digest;
 mod engine;
 mod fleet;
@@ -14,10 +16,11 @@ mod job;
 mod journal;
 mod lineage;
 mod notes;
+mod pass;
 mod payments;
 mod pilot;
-mod quorum;
 mod quote;
+mod recheck;
 mod record;
 mod session;
 mod stage;

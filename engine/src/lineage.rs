@@ -51,6 +51,11 @@ impl Lineage {
         state.tasks.insert(key, settled.clone());
     }
 
+    /// The verdict on `task`, if one is in.
+    pub(crate) fn verdict(&self, task: TaskKey) -> Option<Settled> {
+        self.lock().tasks.get(&task).cloned()
+    }
+
     /// The first task that made `cid`.
     pub(crate) fn producer(&self, cid: &Cid) -> Option<Settled> {
         let state = self.lock();

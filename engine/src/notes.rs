@@ -23,8 +23,8 @@ pub(crate) struct State {
     pub(crate) liars: BTreeSet<NodeId>,
     pub(crate) late: BTreeSet<NodeId>,
     pub(crate) warnings: Vec<String>,
-    /// Votes for and against the tasks that were accepted: each combination once.
-    pub(crate) votes: BTreeSet<(usize, usize)>,
+    /// Probability that the weakest accepted task is wrong, at most.
+    pub(crate) error_bound: Option<f64>,
 }
 
 impl Notes {
@@ -44,19 +44,25 @@ impl Notes {
 
     /// A verdict is in.
     pub(crate) fn settled(&self, settled: &Settled) {
-        let volume = output_volume(&settled.outputs);
         let mut state = self.lock();
-        let row = row(&mut state, settled.task.stage.key.stage);
-        row.tasks_done += 1;
-        row.replicas += settled.receipts.len() as u64;
-        row.rows = row.rows.saturating_add(volume.rows);
-        row.bytes = row.bytes.saturating_add(volume.bytes);
-        let units = WorkUnits::of(settled.task.envelope.input_volume(), volume);
-        row.units.0 = row.units.0.saturating_add(units.0);
+        count(&mut state, settled);
+        row(&mut state, settled.task.stage.key.stage).replicas += settled.receipts.len() as u64;
         add(&mut state, settled);
     }
 
-    /// A lost task was run again: its replicas earned receipts, but its rows count once.
+    /// The verdict of an earlier run of the stages stands.
+    pub(crate) fn stands(&self, settled: &Settled) {
+        count(&mut self.lock(), settled);
+    }
+
+    /// The stages run from the start: what stands is counted again.
+    pub(crate) fn started_over(&self) {
+        for row in self.lock().stages.values_mut() {
+            *row = StageRow { replicas: row.replicas, ..empty(row.stage) };
+        }
+    }
+
+    /// A task was run again: its replicas earned receipts, but its rows count once.
     pub(crate) fn settled_again(&self, settled: &Settled) {
         let mut state = self.lock();
         row(&mut state, settled.task.stage.key.stage).replicas += settled.receipts.len() as u64;
@@ -83,22 +89,29 @@ impl Notes {
     }
 }
 
+/// The task is done.
+fn count(state: &mut State, settled: &Settled) {
+    let volume = output_volume(&settled.outputs);
+    let row = row(state, settled.task.stage.key.stage);
+    row.tasks_done += 1;
+    row.rows = row.rows.saturating_add(volume.rows);
+    row.bytes = row.bytes.saturating_add(volume.bytes);
+    let units = WorkUnits::of(settled.task.envelope.input_volume(), volume);
+    row.units.0 = row.units.0.saturating_add(units.0);
+}
+
 /// Receipts, liars and late nodes of a verdict.
 fn add(state: &mut State, settled: &Settled) {
     state.receipts.extend(settled.receipts.iter().cloned());
     state.liars.extend(&settled.liars);
     state.late.extend(&settled.late);
-    state.votes.insert((settled.votes, settled.dissent));
+    state.error_bound = Some(state.error_bound.unwrap_or_default().max(settled.bound));
 }
 
 fn row(state: &mut State, stage: u32) -> &mut StageRow {
-    state.stages.entry(stage).or_insert_with(|| StageRow {
-        stage,
-        tasks: 0,
-        tasks_done: 0,
-        replicas: 0,
-        rows: 0,
-        bytes: 0,
-        units: WorkUnits(0),
-    })
+    state.stages.entry(stage).or_insert_with(|| empty(stage))
+}
+
+fn empty(stage: u32) -> StageRow {
+    StageRow { stage, tasks: 0, tasks_done: 0, replicas: 0, rows: 0, bytes: 0, units: WorkUnits(0) }
 }

@@ -1,11 +1,13 @@
-//! A quote as rows: what `EXPLAIN COST` answers.
+//! What is foreseen of a statement, as rows: what `EXPLAIN COST` and `EXPLAIN VERIFY` answer.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Decimal128Array, Float64Array, RecordBatch, UInt32Array, UInt64Array},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
+use conun_planner::Foresight;
+use conun_trust::Forecast;
 use conun_types::{Amount, Error, Result, WorkUnits};
 use datafusion::{
     datasource::{MemTable, provider_as_source},
@@ -33,17 +35,55 @@ fn columns() -> SchemaRef {
     ]))
 }
 
-/// Columns of the answer, if `sql` is an `EXPLAIN COST`.
+/// Columns of what verification takes: a row a stage, and one with no stage for the sum. `replicas` is how many nodes run
+/// each task in the mean, `extra_tasks` how many more tasks run than without verification, `error_bound` the probability
+/// that the accepted answer of one task is wrong, at most.
+fn verify_columns() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("stage", DataType::UInt32, true),
+        Field::new("tasks", DataType::UInt64, false),
+        Field::new("replicas", DataType::Float64, false),
+        Field::new("extra_tasks", DataType::Float64, false),
+        Field::new("error_bound", DataType::Float64, false),
+    ]))
+}
+
+/// Columns of the answer, if `sql` is an `EXPLAIN COST` or `EXPLAIN VERIFY`.
 #[must_use]
 pub fn quote_schema(sql: &str) -> Option<SchemaRef> {
-    conun_planner::cost_of(sql).map(|_| columns())
+    conun_planner::foreseen(sql).map(|(foresight, _)| match foresight {
+        Foresight::Cost => columns(),
+        Foresight::Verify => verify_columns(),
+    })
 }
 
 /// A plan that answers with `quote`, where `replicas` nodes run each task for `price` a unit.
 pub(crate) fn rows(quote: &Quote, replicas: f64, price: Option<Amount>) -> Result<LogicalPlan> {
-    let batch = batch(quote, replicas, price)?;
+    table(batch(quote, replicas, price)?)
+}
+
+/// A plan that answers with what it takes to verify a job of so many tasks by stage.
+pub(crate) fn verify_rows(tasks: &BTreeMap<u32, u64>, forecast: Forecast) -> Result<LogicalPlan> {
+    table(verify_batch(tasks, forecast)?)
+}
+
+fn verify_batch(tasks: &BTreeMap<u32, u64>, forecast: Forecast) -> Result<RecordBatch> {
+    let (sum, n) = (tasks.values().sum(), tasks.len() + 1);
+    let counts: Vec<u64> = tasks.values().copied().chain([sum]).collect();
+    let extra = counts.iter().map(|tasks| *tasks as f64 * (forecast.replicas - 1.0));
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter(tasks.keys().copied().map(Some).chain([None]))),
+        Arc::new(UInt64Array::from(counts.clone())),
+        Arc::new(Float64Array::from(vec![forecast.replicas; n])),
+        Arc::new(Float64Array::from_iter_values(extra)),
+        Arc::new(Float64Array::from(vec![forecast.bound; n])),
+    ];
+    RecordBatch::try_new(verify_columns(), arrays).map_err(|e| Error::internal(e.to_string()))
+}
+
+fn table(batch: RecordBatch) -> Result<LogicalPlan> {
     let broken = |e: datafusion::error::DataFusionError| conun_planner::plan_error(&e);
-    let table = MemTable::try_new(columns(), vec![vec![batch]]).map_err(broken)?;
+    let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).map_err(broken)?;
     let scan = LogicalPlanBuilder::scan("quote", provider_as_source(Arc::new(table)), None).map_err(broken)?;
     scan.build().map_err(broken)
 }
@@ -84,6 +124,16 @@ mod tests {
     use super::*;
     use arrow::array::Array;
     use conun_types::Volume;
+
+    #[test]
+    fn what_verification_takes_is_told_by_stage() -> Result<()> {
+        let forecast = Forecast { replicas: 2.0, bound: 0.012, reached: true };
+        let rows = verify_batch(&BTreeMap::from([(1, 12), (2, 3)]), forecast)?;
+        let extra = rows.column(3).as_any().downcast_ref::<Float64Array>().map(|c| c.values().to_vec());
+        assert_eq!(extra, Some(vec![12.0, 3.0, 15.0]));
+        assert!(rows.column(0).is_null(2));
+        Ok(())
+    }
 
     #[test]
     fn the_last_row_is_the_sum() -> Result<()> {

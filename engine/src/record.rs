@@ -126,6 +126,8 @@ pub struct JobRecord {
     pub cost: Option<Amount>,
     /// Things its requester should know.
     pub warnings: Vec<String>,
+    /// Why its answer is not to be relied on after all, found out after it was given.
+    pub recalled: Option<String>,
 }
 
 /// A receipt and what became of it.

@@ -11,7 +11,7 @@ mod table;
 
 pub use determinism::refuse_unreproducible;
 pub use session::{session_config, session_state};
-pub use statement::{Placement, cost_of, logical_plan, orders_rows, placement};
+pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, placement};
 pub use table::{SHARD_STORE, Shard, ShardTable};
 
 use datafusion::common::SchemaError;

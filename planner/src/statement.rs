@@ -47,11 +47,22 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     Ok(plan)
 }
 
-/// The statement behind `EXPLAIN COST`, where `sql` is one.
+/// What a requester may ask of a statement before it runs, beside its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foresight {
+    /// `EXPLAIN COST`: what it would cost.
+    Cost,
+    /// `EXPLAIN VERIFY`: what its verification would take.
+    Verify,
+}
+
+/// The statement behind `EXPLAIN COST` or `EXPLAIN VERIFY`, where `sql` is one.
 #[must_use]
-pub fn cost_of(sql: &str) -> Option<&str> {
+pub fn foreseen(sql: &str) -> Option<(Foresight, &str)> {
     let rest = keyword(sql.trim_start(), "EXPLAIN")?;
-    keyword(rest, "COST").filter(|statement| !statement.is_empty())
+    let asked = |(foresight, word)| keyword(rest, word).map(|statement| (foresight, statement));
+    let words = [(Foresight::Cost, "COST"), (Foresight::Verify, "VERIFY")];
+    words.into_iter().find_map(asked).filter(|(_, statement)| !statement.is_empty())
 }
 
 /// What follows `word` and the space after it, if `text` begins so.
@@ -123,13 +134,14 @@ pub fn orders_rows(plan: &LogicalPlan) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::cost_of;
+    use super::{Foresight, foreseen};
 
     #[test]
-    fn explain_cost_is_told_from_explain() {
-        assert_eq!(cost_of("  explain\n cost  select 1"), Some("select 1"));
+    fn foresight_is_told_from_explain() {
+        assert_eq!(foreseen("  explain\n cost  select 1"), Some((Foresight::Cost, "select 1")));
+        assert_eq!(foreseen("EXPLAIN VERIFY select 1"), Some((Foresight::Verify, "select 1")));
         for other in ["explain select cost", "explain cost", "explain costs select 1", "select 1", "", "explain"] {
-            assert_eq!(cost_of(other), None, "{other}");
+            assert_eq!(foreseen(other), None, "{other}");
         }
     }
 }

@@ -58,5 +58,5 @@ pub use crate::alarm::Alarm;
 pub use crate::poll::{Action, Mode, Need, Poll};
 pub use crate::rules::Rules;
 pub use crate::standing::{Outcome, Rank, Standing};
-pub use crate::trust::{Caught, Demand, Found, Plan, Trust};
+pub use crate::trust::{Caught, Demand, Forecast, Found, Plan, Trust};
 pub use crate::work::Audit;

@@ -71,6 +71,7 @@ pub struct Poll<O, A> {
     running: Vec<O>,
     overdue: Vec<O>,
     exhausted: bool,
+    pub(crate) enough: Option<Need>,
 }
 
 impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
@@ -78,7 +79,7 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
     #[must_use]
     pub fn new(mode: Mode<O>, need: Need) -> Self {
         let (votes, running, overdue) = Default::default();
-        Self { mode, need, votes, running, overdue, exhausted: false }
+        Self { mode, need, votes, running, overdue, exhausted: false, enough: None }
     }
 
     /// A replica was started on a node of `operator`.
@@ -106,6 +107,11 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
     /// Whether no further operator can be asked.
     pub fn exhausted(&mut self, exhausted: bool) {
         self.exhausted = exhausted;
+    }
+
+    /// Asks for no more than `need` from here on: nobody is left to ask, and the requester set no bound of its own.
+    pub fn settle_for(&mut self, need: Need) {
+        self.enough = Some(need);
     }
 
     /// Replicas that patience ran out on and that have not voted since.

@@ -21,6 +21,8 @@ const FORGET_EVERY: u64 = 10_000;
 /// Extra replicas for newcomers that may be saved up.
 const MOST_SAVED: f64 = 50.0;
 
+/// A vote is believed where it is likelier right than wrong, whatever error is allowed.
+const TOSS_UP: f64 = 0.5;
 /// Released lies to expect behind a clean probe that are worth a search.
 const HIDDEN: f64 = 0.25;
 
@@ -42,6 +44,17 @@ pub struct Plan<O> {
     pub mode: Mode<O>,
     /// What makes a verdict.
     pub need: Need,
+}
+
+/// What verification will take, before anything runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// Replicas of a task in the mean, audits among them.
+    pub replicas: f64,
+    /// Probability that the accepted answer of a task is wrong, at most.
+    pub bound: f64,
+    /// Whether so many operators are there.
+    pub reached: bool,
 }
 
 /// An operator that lost a vote, and what must be looked at again.
@@ -95,6 +108,14 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
     pub fn new(rules: Rules) -> Self {
         let (book, jobs, alarm) = Default::default();
         Self { rules: rules.sane(), book, jobs, alarm, tasks: 0, budget: 0.0, founding: true }
+    }
+
+    /// The same under `rules`, after what ran when it was written was lost.
+    #[must_use]
+    pub fn resumed(mut self, rules: Rules) -> Self {
+        self.rules = rules.sane();
+        self.jobs.clear();
+        self
     }
 
     /// The rules in force.
@@ -216,10 +237,13 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
             Mode::Audit(worker) => self.jobs.get_mut(&job).map_or(Vec::new(), |j| j.auditors(worker, task).to_vec()),
             _ => Vec::new(),
         };
-        let least = |least: Rank| {
-            draw(candidates, rng, |o| !poll.knows(o) && !looked.contains(o) && self.rank(o, now) >= least)
+        let least = |least: Rank, but: &[O]| {
+            draw(candidates, rng, |o| !poll.knows(o) && !but.contains(o) && self.rank(o, now) >= least)
         };
-        let chosen = least(Rank::Founder).or_else(|| least(Rank::Newcomer))?;
+        // Where too few are there, one auditor looks twice.
+        let chosen = least(Rank::Founder, &looked)
+            .or_else(|| least(Rank::Newcomer, &looked))
+            .or_else(|| least(Rank::Newcomer, &[]))?;
         if let (Mode::Audit(worker), Some(work)) = (poll.mode, self.jobs.get_mut(&job)) {
             work.looks(worker, task, chosen);
         }
@@ -236,7 +260,7 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         let tally = self.tally(poll);
         if let Some(ballot) = tally.ballot
             && tally.votes >= need.votes
-            && tally.bound <= need.max_error
+            && tally.bound <= need.max_error.min(TOSS_UP)
         {
             return Action::Accept { ballot: ballot.clone(), bound: tally.bound };
         }
@@ -247,12 +271,19 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         poll.undecided(count >= need.votes && hope <= need.max_error, tally.bound)
     }
 
-    /// Who works alone needs no second vote, unless one came and differs.
+    /// Who works alone needs no second vote, unless one came and differs, or another stepped in who has no record.
     fn need<A: Clone + Ord>(&self, poll: &Poll<O, A>) -> Need {
-        match poll.mode {
-            Mode::Solo | Mode::Audit(_) | Mode::Probe(_) if poll.contested() => Need::error(self.rules.max_error),
+        let unproven = || poll.votes().keys().any(|o| !self.has_record(o));
+        match (poll.enough, poll.mode) {
+            (Some(enough), _) => enough,
+            (None, Mode::Solo) if poll.contested() || unproven() => Need::error(self.rules.max_error),
+            (None, Mode::Audit(_) | Mode::Probe(_)) if poll.contested() => Need::error(self.rules.max_error),
             _ => poll.need,
         }
+    }
+
+    fn has_record(&self, operator: &O) -> bool {
+        self.book.get(operator).is_some_and(|s| s.checks >= self.rules.solo_after())
     }
 
     fn odds(&self, operator: &O, contested: bool) -> f64 {
@@ -310,6 +341,40 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         let dissent = poll.votes().iter().filter(|(o, b)| judged(o) && wrong(b)).map(|(o, _)| *o);
         let caught = dissent.map(|operator| self.caught(operator, 1, now, rng));
         caught.map(|c| c.without(job, task)).collect()
+    }
+
+    /// What `demand` takes of the operators in `candidates`, in the mean, if none of them lies.
+    #[must_use]
+    pub fn forecast(&self, demand: Demand, candidates: &[O], now: Duration) -> Forecast {
+        let admitted: Vec<O> = candidates.iter().filter(|o| self.rank(o, now) >= Rank::Newcomer).copied().collect();
+        match demand {
+            Demand::Compare(need) => self.forecast_votes(need, &admitted),
+            Demand::Audit => self.forecast_audits(&admitted),
+        }
+    }
+
+    fn forecast_votes(&self, need: Need, operators: &[O]) -> Forecast {
+        let log_odds: f64 = operators.iter().map(|o| self.odds(o, false).ln()).sum();
+        let unknown = credibility::odds(credibility::worker_error(self.rules.liars, 0)).ln();
+        let mean = if operators.is_empty() { unknown } else { log_odds / operators.len() as f64 };
+        // One group of votes errs with 1 / (1 + its odds).
+        let enough = ((1.0 - need.max_error) / need.max_error).max(f64::MIN_POSITIVE).ln();
+        let votes = need.votes.max((enough / mean).ceil() as usize);
+        let bound = 1.0 / (1.0 + (mean * votes as f64).exp());
+        let reached = operators.len() >= need.votes && log_odds >= enough;
+        Forecast { replicas: votes as f64, bound, reached }
+    }
+
+    fn forecast_audits(&self, operators: &[O]) -> Forecast {
+        let compared = self.forecast_votes(Need::error(self.rules.max_error), operators);
+        let most = operators.len().max(1) as f64;
+        let (records, others): (Vec<O>, Vec<O>) =
+            operators.iter().partition(|o| self.has_record(o) && !self.is_alarmed());
+        let alone = records.len() as f64 / most;
+        let replicas = alone * (1.0 + self.rules.audit_rate()) + (1.0 - alone) * compared.replicas.min(most);
+        let solo = records.iter().map(|o| self.solo_error(o)).fold(0.0, f64::max);
+        let bound = if others.is_empty() { solo } else { solo.max(compared.bound) };
+        Forecast { replicas, bound, reached: operators.len() > 1 }
     }
 
     /// Remembers on whose word `task` is believed.
@@ -414,8 +479,8 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
 
     /// Audits to run now: of stints that ended, and where the job is `closing` of the open ones.
     pub fn audits(&mut self, job: JobId, closing: bool, rng: &dyn Rng) -> Vec<Audit<O, T>> {
-        let audits = self.rules.audits;
-        self.jobs.get_mut(&job).map_or_else(Vec::new, |work| work.audits(audits, closing, rng))
+        let Rules { audits, stint, .. } = self.rules;
+        self.jobs.get_mut(&job).map_or_else(Vec::new, |work| work.audits(audits, stint, closing, rng))
     }
 
     /// Releases `job` if every audit has passed; tells whether it did. From then on, a lie in it can only be recalled.

@@ -93,15 +93,19 @@ impl<O: Copy + Ord, T: Copy + Ord> JobWork<O, T> {
         self.by.entry(operator).or_default().shared.push(task);
     }
 
-    /// Draws the audits of stints that ended, and of the open ones too where the job is `closing`.
-    pub(crate) fn audits(&mut self, audits: usize, closing: bool, rng: &dyn Rng) -> Vec<Audit<O, T>> {
+    /// Draws `audits` of each stint that ended. Where the job is `closing`, those are also drawn that it breaks off: as
+    /// many less as they are shorter than `stint` tasks, yet one at least.
+    pub(crate) fn audits(&mut self, audits: usize, stint: usize, closing: bool, rng: &dyn Rng) -> Vec<Audit<O, T>> {
         let mut drawn = Vec::new();
         for (worker, work) in &mut self.by {
+            let mut due: Vec<_> = std::mem::take(&mut work.ended).into_iter().map(|tasks| (tasks, audits)).collect();
             if closing && !work.alone.is_empty() {
-                work.ended.push(std::mem::take(&mut work.alone));
+                let tasks = std::mem::take(&mut work.alone);
+                let share = tasks.len() as f64 * audits as f64 / stint as f64;
+                due.push((tasks, rounded(share, rng).clamp(1, audits)));
                 self.open.remove(worker);
             }
-            for tasks in std::mem::take(&mut work.ended) {
+            for (tasks, audits) in due {
                 let pending = looked_at(&tasks, audits, rng);
                 drawn.extend(pending.iter().map(|task| Audit { task: *task, worker: *worker }));
                 work.audited.push(Stint { tasks, pending, auditors: Vec::new() });
@@ -159,10 +163,19 @@ impl<O: Copy + Ord, T: Copy + Ord> JobWork<O, T> {
     }
 }
 
+/// `x` up or down to a whole number, so that the mean is `x`.
+fn rounded(x: f64, rng: &dyn Rng) -> usize {
+    const PARTS: usize = 1 << 20;
+    let up = rng.below(PARTS) < (x.fract() * PARTS as f64) as usize;
+    x as usize + usize::from(up)
+}
+
 /// The tasks of a stint to look at: half of them the last ones, as whoever turned liar during the stint was one by then,
 /// the others anywhere.
 fn looked_at<T: Copy>(tasks: &[T], audits: usize, rng: &dyn Rng) -> Vec<T> {
-    let (before, last) = tasks.split_at(tasks.len().saturating_sub(audits.div_ceil(2)));
+    // Of a single audit nobody knows which it is.
+    let last = rounded(audits as f64 / 2.0, rng);
+    let (before, last) = tasks.split_at(tasks.len().saturating_sub(last));
     let mut chosen = last.to_vec();
     chosen.extend(sample(before, audits.saturating_sub(last.len()), rng));
     chosen
@@ -194,6 +207,24 @@ mod tests {
         assert!(first.len() > 40, "the third is drawn from all others");
         assert_eq!(looked_at(&[1u64, 2, 3, 4], 2, &rng)[0], 4);
         assert_eq!(looked_at(&[1u64], 3, &rng), [1]);
+        let ends = (0..200).filter(|_| looked_at(&(0..50u64).collect::<Vec<_>>(), 1, &rng) == [49]).count();
+        assert!((60..140).contains(&ends), "a single audit is the end of the stint half the time: {ends} of 200");
+    }
+
+    #[test]
+    fn a_stint_that_is_broken_off_is_audited_by_its_length() {
+        let rng = Seeded::new(1);
+        let drawn = |tasks: u64| -> usize {
+            let of = || {
+                let mut work = JobWork::<u32, u64>::default();
+                (0..tasks).for_each(|task| work.alone(7, task, false));
+                work.audits(3, 80, true, &rng).len()
+            };
+            (0..100).map(|_| of()).sum()
+        };
+        assert_eq!(drawn(1), 100, "one at least");
+        assert!((130..170).contains(&drawn(40)), "1.5 in the mean");
+        assert_eq!(drawn(500), 300);
     }
 
     #[test]
@@ -202,9 +233,9 @@ mod tests {
         let mut work = JobWork::<u32, u64>::default();
         (0..10).for_each(|task| work.alone(7, task, task == 4));
         assert!(!work.is_clean());
-        assert_eq!(work.audits(2, false, &rng).len(), 2, "the stint that ended");
-        assert!(work.audits(2, false, &rng).is_empty(), "drawn once");
-        assert_eq!(work.audits(2, true, &rng).len(), 2, "the open one, as the job closes");
+        assert_eq!(work.audits(2, 20, false, &rng).len(), 2, "the stint that ended");
+        assert!(work.audits(2, 20, false, &rng).is_empty(), "drawn once");
+        assert_eq!(work.audits(2, 2, true, &rng).len(), 2, "the open one, as the job closes");
         let pending: Vec<u64> = work.by[&7].audited.iter().flat_map(|s| s.pending.clone()).collect();
         pending.iter().for_each(|task| work.passed(7, *task));
         assert!(work.is_clean());
@@ -217,7 +248,7 @@ mod tests {
         let rng = Seeded::new(1);
         let mut work = JobWork::<u32, u64>::default();
         (0..4).for_each(|task| work.alone(7, task, task == 1));
-        work.audits(1, false, &rng);
+        work.audits(1, 20, false, &rng);
         work.shared(7, 9);
         work.shared(8, 9);
         assert_eq!(work.withdraw(7), [0, 1, 2, 3, 9]);

@@ -113,6 +113,7 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
     lines.extend(job.liars.iter().map(|node| format!("liar      {node}")));
     lines.extend(job.late.iter().map(|node| format!("late      {node}")));
     lines.extend(job.warnings.iter().map(|warning| format!("warning   {warning}")));
+    lines.extend(job.recalled.iter().map(|why| format!("recalled  {why}")));
     lines.push(format!("receipts  {}\n", job.receipts));
     print::line(&lines.join("\n"))?;
     print::line(stages(job).trim_end())

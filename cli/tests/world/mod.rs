@@ -26,6 +26,9 @@ pub(crate) const QUERY: &str = "select a.name, count(*) as n, sum(f.distance) as
 /// What a test does to a node.
 #[async_trait]
 pub(crate) trait Meddler: Send + Sync {
+    /// Other settings of a node.
+    fn settle_in(&self, _index: usize, _config: &mut NodeConfig) {}
+
     /// What is said to an offer instead of asking the node.
     fn offer(&self) -> Option<OfferReply> {
         None
@@ -153,7 +156,8 @@ impl World {
         for index in 0..nodes {
             let (key, dir) = (NodeKey::generate(&OsRng), root.path().join(format!("node-{index}")));
             std::fs::create_dir(&dir).unwrap();
-            let config = NodeConfig::new(dir, env!("CARGO_BIN_EXE_conun"));
+            let mut config = NodeConfig::new(dir, env!("CARGO_BIN_EXE_conun"));
+            meddler.settle_in(index, &mut config);
             let terms = pay(root.path(), Some(&key)).0;
             let service = NodeService::start_with(config, key.clone(), terms, Arc::new(SystemClock)).unwrap();
             let bent = Bent { honest: service.volunteer(), key: key.clone(), meddler: Arc::clone(meddler) as _ };
@@ -169,7 +173,12 @@ impl World {
 
     /// Runs the query to its end.
     pub(crate) async fn run(&self) -> (Result<usize, Error>, JobRecord) {
-        let id = self.engine.submit(QUERY, &JobOptions::default()).await.unwrap().id;
+        self.run_with(&JobOptions::default()).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn run_with(&self, options: &JobOptions) -> (Result<usize, Error>, JobRecord) {
+        let id = self.engine.submit(QUERY, options).await.unwrap().id;
         let rows = rows(&self.engine, id).await;
         (rows, self.record(id).await)
     }

@@ -7,14 +7,14 @@ mod book;
 mod teller;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use conun_types::{
-    AccountId, Amount, Clock, Error, ErrorKind, JobId, NodeId, NodeKey, Result, SignedReceipt,
+    AccountId, Address, Amount, Clock, Error, ErrorKind, JobId, NodeId, NodeKey, Result, SignedReceipt,
     eip712::Domain,
     hex32,
     ledger::{Account, Included, Ledger},
@@ -106,8 +106,8 @@ pub(crate) struct Payments {
     wake: Notify,
     /// What the chain last said of the account, and when.
     seen: Mutex<Option<(Duration, Option<Account>)>>,
-    /// Nodes whose keys their operators took back.
-    revoked: Mutex<HashSet<NodeId>>,
+    /// Whose the nodes are, as the chain last said; nobody's, where the key was taken back.
+    operators: Mutex<HashMap<NodeId, Option<Address>>>,
     /// Who was given orders of which running job.
     orders: Mutex<HashMap<JobId, BTreeSet<NodeId>>>,
     /// What the tasks in flight of all jobs cost at least.
@@ -131,9 +131,9 @@ impl Payments {
         // A book an account: amounts are cumulative within one.
         let path = config.dir.join(format!("book-{}.log", hex_prefix(&config.account)));
         let book = Mutex::new(Book::open(&path, config.account)?);
-        let (wake, seen, revoked, orders, reserved, settling) = Default::default();
+        let (wake, seen, operators, orders, reserved, settling) = Default::default();
         let payments =
-            Arc::new(Self { config, key, network, clock, book, wake, seen, revoked, orders, reserved, settling });
+            Arc::new(Self { config, key, network, clock, book, wake, seen, operators, orders, reserved, settling });
         tokio::spawn(teller::run(Arc::downgrade(&payments)));
         tokio::spawn(watch_keys(Arc::downgrade(&payments)));
         if !payments.config.settle_every.is_zero() {
@@ -160,22 +160,28 @@ impl Payments {
 
     /// Whether a node that asks so much may be given work: it is paid where we pay, for no more, and its key is good.
     pub(crate) fn suits(&self, node: &NodeId, ask: &Ask) -> bool {
-        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(node);
+        let known = self.operator(node).is_some();
         let fits = ask.price <= self.config.price && ask.exposure >= Ask::LEAST_EXPOSURE;
-        !revoked && ask.domain == self.domain() && fits
+        known && ask.domain == self.domain() && fits
     }
 
-    /// Asks the chain whose keys were taken back.
-    async fn look_for_revoked(&self) {
+    /// Whose votes those of `node` are: its operator's, where the chain names one, else its own. Nothing where the chain was
+    /// not asked yet, or the key was taken back.
+    pub(crate) fn operator(&self, node: &NodeId) -> Option<Address> {
+        self.operators.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied().flatten()
+    }
+
+    /// Asks the chain whose the volunteers are: all of them, or those that it was not asked about yet.
+    async fn look_for_operators(&self, all: bool) {
         for (peer, _) in self.network.volunteers().into_iter().filter(|(_, hello)| hello.pay.is_some()) {
+            let known = || self.operators.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&peer.id);
+            if !all && known() {
+                continue;
+            }
             let Ok(address) = peer.id.address() else { continue };
             let Ok(provider) = self.config.ledger.provider(&address).await else { return };
-            let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-            if provider.revoked {
-                revoked.insert(peer.id);
-            } else {
-                revoked.remove(&peer.id);
-            }
+            let operator = (!provider.revoked).then(|| provider.operator.unwrap_or(address));
+            self.operators.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.id, operator);
         }
     }
 
@@ -417,12 +423,15 @@ fn hex_prefix(account: &AccountId) -> String {
     account.to_string().chars().skip(2).take(16).collect()
 }
 
-/// How often the chain is asked whose keys were taken back.
-const WATCH: Duration = Duration::from_secs(5);
+/// How often the chain is asked about volunteers that it was not asked about.
+const WATCH: Duration = Duration::from_millis(200);
+/// Every so many times it is asked about all of them: keys are delegated and taken back.
+const WATCH_ALL: u64 = 25;
 
 async fn watch_keys(payments: std::sync::Weak<Payments>) {
-    while let Some(payments) = payments.upgrade() {
-        payments.look_for_revoked().await;
+    for round in 0u64.. {
+        let Some(payments) = payments.upgrade() else { return };
+        payments.look_for_operators(round.is_multiple_of(WATCH_ALL)).await;
         drop(payments);
         tokio::time::sleep(WATCH).await;
     }

@@ -8,11 +8,14 @@
 mod joins;
 mod lower;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ballista_core::{
     config::BallistaConfig,
-    execution_plans::{ShuffleReaderExec, compute_global_output_partition_ids},
+    execution_plans::{ShuffleReaderExec, UnresolvedShuffleExec, compute_global_output_partition_ids},
     serde::{
         protobuf::{ShuffleWritePartition, SuccessfulTask, TaskStatus, task_status},
         scheduler::{ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification},
@@ -22,6 +25,7 @@ use ballista_scheduler::{
     planner::DefaultDistributedPlanner,
     state::{
         execution_graph::{ExecutionGraph, StaticExecutionGraph, create_task_info},
+        execution_stage::ExecutionStage,
         task_builder::restrict_plan_to_partitions,
     },
 };
@@ -175,6 +179,25 @@ impl StageGraph {
         Ok(())
     }
 
+    /// Tasks of each stage.
+    pub(crate) fn tasks(&self) -> BTreeMap<u32, u64> {
+        let plan = |stage: &ExecutionStage| match stage {
+            ExecutionStage::UnResolved(stage) => Arc::clone(&stage.plan),
+            ExecutionStage::Resolved(stage) => Arc::clone(&stage.plan),
+            ExecutionStage::Running(stage) => Arc::clone(&stage.plan),
+            ExecutionStage::Successful(stage) => Arc::clone(&stage.plan),
+            ExecutionStage::Failed(stage) => Arc::clone(&stage.plan),
+        };
+        let count = |plan: Arc<dyn ExecutionPlan>| {
+            if collapses(&plan) {
+                1
+            } else {
+                plan.children().first().map_or(1, |p| p.output_partitioning().partition_count())
+            }
+        };
+        self.graph.stages().iter().map(|(id, stage)| (*id as u32, count(plan(stage)) as u64)).collect()
+    }
+
     /// Whether every stage is done.
     pub(crate) fn is_done(&self) -> bool {
         self.graph.is_successful()
@@ -244,7 +267,7 @@ fn collapses(root: &Arc<dyn ExecutionPlan>) -> bool {
     let mut node = root;
     while let [child] = node.children().as_slice() {
         node = *child;
-        if node.is::<ShuffleReaderExec>() {
+        if node.is::<ShuffleReaderExec>() || node.is::<UnresolvedShuffleExec>() {
             return false;
         }
         if node.output_partitioning().partition_count() == 1 {

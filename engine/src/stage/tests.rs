@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use conun_planner::{Shard, ShardTable};
-use conun_types::{Cid, JobId, OutputBlock, Volume};
+use conun_types::{Cid, InputShard, JobId, MemoryClass, OutputBlock, Volume};
 use datafusion::{
     catalog::{MemorySchemaProvider, SchemaProvider},
     physical_plan::displayable,
 };
 
 use super::*;
+use crate::task::Prepared;
 
 /// `t(k, v)` in `shards` shards of a million rows, and `small(k, name)` in one of ten.
 fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
@@ -77,6 +78,50 @@ async fn the_order_in_which_tasks_end_changes_no_plan() {
         assert_eq!(a, b);
     }
     assert_eq!(one.answer().unwrap(), two.answer().unwrap());
+}
+
+#[tokio::test]
+async fn tasks_are_foretold() {
+    for sql in [
+        "select count(*) from t",
+        "select k, sum(v) from t group by k order by 2 limit 3",
+        "select small.name, sum(t.v) from t join u on t.k = u.k join small on small.k = t.k group by small.name order by 2",
+        "select k from t union all select k from small",
+    ] {
+        let mut graph = graph(sql, 5).await;
+        let foretold = graph.tasks();
+        let mut ran = BTreeMap::new();
+        drive(&mut graph, false).iter().for_each(|(key, ..)| *ran.entry(key.stage).or_insert(0) += 1);
+        assert_eq!(foretold, ran, "{sql}");
+    }
+}
+
+/// A job of 10,000 shards, a run of them a task: no message comes near the limit, the largest being those that gather all
+/// blocks of a partition.
+#[tokio::test]
+async fn ten_thousand_shards_are_planned_and_fit() {
+    for sql in ["select count(*), sum(v) from t", "select k, sum(v) from t group by k order by 2 limit 3"] {
+        let mut graph = graph(sql, 10_000).await;
+        let (mut tasks, mut largest) = (0, 0);
+        loop {
+            let wave = graph.ready_tasks().unwrap();
+            if wave.is_empty() {
+                break;
+            }
+            for task in wave {
+                let outputs = outputs(&task);
+                let cids = crate::job::scanned_shards(&task.plan).unwrap();
+                let shard = |cid| InputShard { cid, volume: Volume { rows: 1_000_000, bytes: 8 << 20 } };
+                let shards = cids.into_iter().map(shard).collect();
+                let prepared = Prepared::new(JobId([1; 16]), task, shards, MemoryClass::Large);
+                let prepared = prepared.unwrap();
+                (tasks, largest) = (tasks + 1, largest.max(prepared.bytes.len()));
+                graph.complete(&prepared.stage, &outputs).unwrap();
+            }
+        }
+        assert!(graph.is_done() && tasks > 200, "{sql}: {tasks}");
+        assert!(largest < conun_types::task::MAX_ENVELOPE / 4, "{sql}: {largest} bytes");
+    }
 }
 
 #[tokio::test]

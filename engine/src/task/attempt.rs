@@ -13,7 +13,7 @@ use conun_types::{
 };
 
 use super::Prepared;
-use crate::{context::JobContext, fleet::Seat, quorum::Ballot, record::ReceiptRecord};
+use crate::{context::JobContext, credit::Ballot, fleet::Seat, record::ReceiptRecord};
 
 /// Bounds of the pause for which a busy node may ask.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);

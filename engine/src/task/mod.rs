@@ -1,17 +1,19 @@
 //! One task: its envelope, its replicas, its verdict.
 
 mod attempt;
+mod look;
 mod pay;
+mod round;
 mod settle;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use conun_types::{
     Cid, InputShard, JobId, MemoryClass, NodeId, OutputBlock, Result, TaskEnvelope, Volume, codec, profile,
 };
 
-use crate::{record::ReceiptRecord, stage::StageTask};
+use crate::{credit::Operator, record::ReceiptRecord, stage::StageTask};
 
 pub(crate) use settle::Settler;
 
@@ -73,6 +75,8 @@ fn first_class(input: Volume) -> MemoryClass {
 /// A verdict: what the quorum agreed on and who said what.
 #[derive(Debug, Clone)]
 pub(crate) struct Settled {
+    /// Name of the task as it was asked for.
+    pub(crate) asked: Cid,
     /// The task in the memory class that sufficed.
     pub(crate) task: Arc<Prepared>,
     pub(crate) outputs: Vec<OutputBlock>,
@@ -81,8 +85,8 @@ pub(crate) struct Settled {
     pub(crate) receipts: Vec<ReceiptRecord>,
     pub(crate) liars: Vec<NodeId>,
     pub(crate) late: Vec<NodeId>,
-    /// Votes that agreed.
-    pub(crate) votes: usize,
-    /// Votes that did not.
-    pub(crate) dissent: usize,
+    /// Operators that agreed, each by the node that voted.
+    pub(crate) voters: BTreeMap<Operator, NodeId>,
+    /// Probability that it is wrong, at most.
+    pub(crate) bound: f64,
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::PoisonError};
 
 use conun_executor::canonical;
+use conun_trust::Outcome;
 use conun_types::{
     Amount, NodeId, Result, SignedReceipt, Volume, WorkUnits,
     payment::ClaimedReceipt,
@@ -41,7 +42,7 @@ impl Settler {
         let context = &self.0.context;
         let price = context.payments.as_ref().map(|p| p.price()).unwrap_or_default();
         let units = WorkUnits::of(task.envelope.input_volume(), Volume::default());
-        let amount = price.times(units).times(WorkUnits(context.votes as u64));
+        let amount = price.times(units).times(WorkUnits(context.checking.votes() as u64));
         let in_flight = {
             let mut reserved = self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner);
             let before = *reserved;
@@ -93,7 +94,7 @@ impl Settler {
 
     /// Asks every node that was accepted for one of its receipts again: who signs another one for the same order has
     /// proven itself a cheat, to a chain as well. Bounded in time; silence proves nothing.
-    pub(crate) async fn cross_examine(&self) {
+    pub(super) async fn cross_examine(&self) {
         let context = &self.0.context;
         let mut samples: HashMap<NodeId, Vec<ReceiptRecord>> = HashMap::new();
         for record in self.0.notes.snapshot().receipts.into_iter().filter(|r| r.accepted) {
@@ -118,9 +119,9 @@ impl Settler {
 
     /// Reads a block of every node that voted alone, whole, and counts its rows: what nobody else has seen is paid by the
     /// voter's word otherwise. Bounded in time and size; who does not serve proves nothing.
-    pub(crate) async fn count_rows(&self) {
+    pub(super) async fn count_rows(&self) {
         let context = &self.0.context;
-        if context.payments.is_none() || context.votes > 1 {
+        if context.payments.is_none() || context.checking.votes() > 1 {
             return;
         }
         let counts =
@@ -138,7 +139,8 @@ impl Settler {
 
     /// `node` signed two receipts for one order.
     fn equivocated(&self, node: NodeId, first: SignedReceipt, second: SignedReceipt) {
-        self.caught(node, "it signed two receipts for one order");
+        self.observe(node, Outcome::Equivocation);
+        self.lied(node, "it signed two receipts for one order");
         let Some(payments) = self.0.context.payments.clone() else { return };
         self.0.notes.warn(format!("node {node} signed two receipts for one order: its operator's stake is at risk"));
         // The answer does not wait for the chain.

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("conun-planner", Some(&["conun-types", "conun-functions"])),
     ("conun-executor", Some(&["conun-types", "conun-functions"])),
     ("conun-node", Some(&["conun-types", "conun-storage", "conun-executor"])),
-    ("conun-engine", Some(&["conun-types", "conun-storage", "conun-planner", "conun-executor"])),
+    ("conun-engine", Some(&["conun-types", "conun-storage", "conun-planner", "conun-executor", "conun-trust"])),
     ("conun-chain", Some(&["conun-types"])),
     ("conun-api", Some(&["conun-types", "conun-storage", "conun-engine"])),
     ("conun-cli", None),

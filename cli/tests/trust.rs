@@ -1,0 +1,143 @@
+//! Whom a coordinator believes: records, audits, operators, and what is foretold of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::{Float64Type, UInt64Type},
+};
+use conun_chain::{Backend, ChainConfig, EvmLedger, dev};
+use conun_engine::{EngineConfig, JobOptions, JobRecord, JobState, PayConfig, Verify};
+use conun_network::MemoryNet;
+use conun_node::{LiarMode, NodeConfig, PayTerms};
+use conun_types::{AccountId, Amount, ErrorKind, NodeKey, ledger::Ledger};
+use futures::TryStreamExt;
+use world::{Meddler, Nobody, World};
+
+/// The first node lies.
+struct First(LiarMode);
+
+impl Meddler for First {
+    fn settle_in(&self, index: usize, config: &mut NodeConfig) {
+        config.liar = (index == 0).then_some(self.0);
+    }
+}
+
+/// Records that count after three checks.
+fn quickly_trusted(config: &mut EngineConfig) {
+    config.trust.solo_error = 0.02;
+    config.verify = Verify::Audit;
+}
+
+async fn audited(meddler: &Arc<impl Meddler + 'static>) -> World {
+    World::tweaked(&MemoryNet::new(), 6, meddler, |_, _| (None, None), quickly_trusted).await
+}
+
+/// Replicas a task.
+fn replicas(record: &JobRecord) -> f64 {
+    let sum = |of: fn(&conun_engine::StageRow) -> u64| record.stages.iter().map(of).sum::<u64>() as f64;
+    sum(|s| s.replicas) / sum(|s| s.tasks_done)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_record_works_alone_and_is_audited() {
+    let world = audited(&Arc::new(Nobody)).await;
+    let first = world.run().await.1;
+    assert!(replicas(&first) >= 2.0, "nobody has a record: {}", replicas(&first));
+    let mut last = first;
+    for _ in 0..4 {
+        let (rows, record) = world.run().await;
+        assert_eq!((rows, &record.liars), (Ok(16), &Vec::new()));
+        last = record;
+    }
+    assert!(replicas(&last) < 1.6, "records save replicas: {}", replicas(&last));
+    assert!(replicas(&last) > 1.0, "audits never decay to zero");
+    assert!(last.error_bound.is_some_and(|bound| bound > 0.0 && bound <= 0.02), "{:?}", last.error_bound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_gets_no_record_and_no_answer_is_wrong() {
+    let world = audited(&Arc::new(First(LiarMode::WrongValue))).await;
+    let mut digests = Vec::new();
+    let mut named = false;
+    for _ in 0..4 {
+        let (rows, record) = world.run().await;
+        assert_eq!(rows, Ok(16));
+        assert!(record.liars.iter().all(|liar| *liar == world.nodes[0].id()), "{:?}", record.liars);
+        named |= !record.liars.is_empty();
+        digests.push(record.digest.unwrap());
+    }
+    assert!(named, "it was drawn in 4 jobs and compared");
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_foretold_is_what_is_run() {
+    let world = World::new(&MemoryNet::new(), 6, &Arc::new(Nobody)).await;
+    let foretold = async |options: &JobOptions| {
+        let sql = format!("explain verify {}", world::QUERY);
+        let id = world.engine.submit(&sql, options).await.unwrap().id;
+        let rows: Vec<RecordBatch> = world.engine.results(id).unwrap().try_collect().await.unwrap();
+        rows.into_iter().next().unwrap()
+    };
+    let rows = foretold(&JobOptions::default()).await;
+    let (tasks, extra) = (rows.column(1).as_primitive::<UInt64Type>(), rows.column(3).as_primitive::<Float64Type>());
+    let record = world.run().await.1;
+    let ran: Vec<u64> = record.stages.iter().map(|s| s.tasks_done).collect();
+    assert_eq!(tasks.values()[..ran.len()], ran);
+    let sum: u64 = ran.iter().sum();
+    assert_eq!((tasks.value(ran.len()), extra.value(ran.len())), (sum, sum as f64));
+    assert_eq!(replicas(&record), 2.0);
+
+    let strict = JobOptions { max_error: Some(1e-4), ..JobOptions::default() };
+    let rows = foretold(&strict).await;
+    assert!(rows.column(2).as_primitive::<Float64Type>().value(0) >= 2.0);
+    assert!(rows.column(4).as_primitive::<Float64Type>().value(0) <= 1e-4);
+    let record = world.run_with(&strict).await.1;
+    assert!(record.error_bound.is_some_and(|bound| bound <= 1e-4), "{:?}", record.error_bound);
+}
+
+/// The embedded chain in `root`, for transactions of `key`.
+fn ledger(root: &Path, key: &NodeKey) -> Arc<EvmLedger> {
+    let config = ChainConfig::new(Backend::Embedded(root.join("chain")));
+    let (key, connect) = (key.clone(), EvmLedger::connect);
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect(config, key))).unwrap()
+}
+
+fn pay(root: &Path, node: Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>) {
+    let price = Amount(1_000);
+    let Some(node) = node else {
+        let ledger = ledger(root, &dev::key(0).unwrap());
+        let (byte_day, settle_every) = (Amount::ZERO, Duration::ZERO);
+        let dir = root.join("payments");
+        return (None, Some(PayConfig { ledger, account: AccountId([7; 32]), price, byte_day, dir, settle_every }));
+    };
+    (Some(PayTerms { ledger: ledger(root, node), price, exposure: 8, redeem_after: Duration::from_secs(3600) }), None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_operator_have_one_vote() {
+    let world = World::paid(&MemoryNet::new(), 6, &Arc::new(Nobody), pay).await;
+    let bank = ledger(world.root.path(), &dev::key(0).unwrap());
+    let deposit: Amount = "1000".parse().unwrap();
+    let spender = Some(world.engine.id().address().unwrap());
+    bank.open(&AccountId([7; 32]), deposit, spender, deposit).await.unwrap();
+    for node in &world.nodes {
+        let consent = node.sign(&bank.consent(&bank.sender()));
+        bank.delegate(&node.address(), &consent).await.unwrap();
+    }
+    // The coordinator asks the chain every five seconds.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let (rows, record) = world.run().await;
+    assert!(rows.is_err());
+    assert_eq!(record.state, JobState::Failed);
+    let error = record.error.unwrap();
+    assert_eq!(error.kind, ErrorKind::Verification, "{error}");
+    let off = JobOptions { verify: Some(Verify::Off), ..JobOptions::default() };
+    assert_eq!(world.run_with(&off).await.0, Ok(16), "nothing is compared");
+}

@@ -1,0 +1,76 @@
+//! How one job is verified: what its requester asked for, as a demand on the credibility engine.
+
+use conun_trust::{Demand, Forecast, Need};
+use conun_types::{Error, Result};
+
+use crate::{
+    credit::{Credit, Operator},
+    record::{JobOptions, Verify},
+};
+
+/// How a job's tasks are checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Checking {
+    pub(crate) verify: Verify,
+    pub(crate) demand: Demand,
+    /// The requester named the error: where it cannot be had there is no answer. Else the best that the operators who are
+    /// there can give.
+    pub(crate) firm: bool,
+    /// What it takes, as foreseen.
+    pub(crate) forecast: Forecast,
+}
+
+impl Checking {
+    /// What `options` ask for, on a coordinator that verifies as `default` says, among `operators`.
+    ///
+    /// # Errors
+    /// Usage where the error is no probability; Verification where the operators that are there cannot bring it down to
+    /// what was asked.
+    pub(crate) fn new(options: &JobOptions, default: Verify, credit: &Credit, operators: &[Operator]) -> Result<Self> {
+        let verify = options.verify.unwrap_or(default);
+        let demand = demand(verify, options.max_error)?;
+        let forecast = credit.forecast(demand, operators);
+        let firm = options.max_error.is_some();
+        if let (Some(bound), false) = (options.max_error, forecast.reached) {
+            let text = format!(
+                "--max-error {bound} needs {} agreeing operators, {} are connected",
+                forecast.replicas,
+                operators.len()
+            );
+            return Err(Error::verification(text).with_hint("connect more nodes or accept a larger error"));
+        }
+        Ok(Self { verify, demand, firm, forecast })
+    }
+
+    /// Votes that a task takes at least.
+    pub(crate) fn votes(&self) -> usize {
+        match self.demand {
+            Demand::Audit => 1,
+            Demand::Compare(_) => self.forecast.replicas as usize,
+        }
+    }
+
+    /// Whether nothing is compared.
+    pub(crate) fn is_off(&self) -> bool {
+        self.verify == Verify::Off && !self.firm
+    }
+
+    /// What makes a verdict on a task that was accepted on a liar's word.
+    pub(crate) fn need(&self, max_error: f64) -> Need {
+        match self.demand {
+            Demand::Audit => Need::error(max_error),
+            Demand::Compare(need) => need,
+        }
+    }
+}
+
+/// Whoever names an error wants it for every task, whatever the mode: audits bound it for a job's tasks together.
+fn demand(verify: Verify, max_error: Option<f64>) -> Result<Demand> {
+    let least = if verify == Verify::Quorum { 2 } else { 1 };
+    match max_error {
+        None if verify == Verify::Audit => Ok(Demand::Audit),
+        None => Ok(Demand::Compare(Need::votes(least))),
+        Some(bound) if bound > 0.0 && bound < 1.0 => Ok(Demand::Compare(Need { votes: least, max_error: bound })),
+        Some(bound) => Err(Error::usage(format!("--max-error {bound} is not a probability between 0 and 1"))),
+    }
+}

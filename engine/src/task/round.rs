@@ -1,0 +1,473 @@
+//! The replicas of one task in one memory class, until their votes make a verdict: starts them as the credibility engine
+//! asks for them, checks what they say, replaces those that fail. A dead or slow node costs a replica, never the job.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use conun_trust::{Action, Mode, Need, Outcome, Plan, Poll};
+use conun_types::{Error, NodeId, Result, Source};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::Instant;
+
+use super::{
+    Prepared, Settled,
+    attempt::{Checked, Ended, Report, attempt},
+    settle::Settler,
+};
+use crate::{
+    credit::{Ballot, Operator, Votes},
+    fleet::{Candidate, Choice, Seat},
+    record::ReceiptRecord,
+};
+
+/// How often nodes that failed (but did not lie) are asked again once no other is left.
+const SECOND_CHANCES: usize = 3;
+/// Pause before they are.
+const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(500);
+/// How often the time until further replicas are started doubles.
+const MOST_DOUBLINGS: u32 = 5;
+/// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What came of a round.
+pub(super) enum Verdict {
+    /// The task's answer.
+    Settled(Box<Settled>),
+    /// It needs a bigger memory class.
+    TooSmall,
+}
+
+/// A place for a replica: with a plan, where it is the first.
+struct Seated {
+    seat: Seat,
+    plan: Option<Plan<Operator>>,
+    sources: Vec<Source>,
+}
+
+type Seating = BoxFuture<'static, Result<Option<Seated>>>;
+
+/// The replicas of a task in one memory class.
+pub(super) struct Round {
+    settler: Settler,
+    task: Arc<Prepared>,
+    poll: Votes,
+    /// Nobody began yet: who does is for the credibility engine to plan.
+    fresh: bool,
+    /// Verdicts that are looked at again.
+    before: Vec<Settled>,
+    /// The node by which each operator takes part.
+    nodes: BTreeMap<Operator, NodeId>,
+    tried: HashSet<NodeId>,
+    /// Tried nodes that failed without lying.
+    lost: HashSet<NodeId>,
+    /// When nodes first said that they were busy.
+    busy_since: HashMap<NodeId, Instant>,
+    votes: HashMap<NodeId, Checked>,
+    last_fault: Option<String>,
+    chances: usize,
+    started: Instant,
+    deadline: Instant,
+    /// How often patience ran out.
+    expiries: u32,
+    running: FuturesUnordered<BoxFuture<'static, Report>>,
+}
+
+impl Round {
+    /// A task that nobody has run.
+    pub(super) fn fresh(settler: Settler, task: Arc<Prepared>) -> Self {
+        let unplanned = Poll::new(Mode::Votes, Need::votes(1));
+        Self { fresh: true, ..Self::new(settler, task, unplanned) }
+    }
+
+    /// `task`, which was settled as `before` says and is looked at again, from the votes in `poll` on.
+    pub(super) fn again(settler: Settler, task: Arc<Prepared>, before: Vec<Settled>, poll: Votes) -> Self {
+        let nodes: BTreeMap<Operator, NodeId> = before.iter().flat_map(|verdict| verdict.voters.clone()).collect();
+        let tried = nodes.values().copied().collect();
+        Self { before, nodes, tried, ..Self::new(settler, task, poll) }
+    }
+
+    fn new(settler: Settler, task: Arc<Prepared>, poll: Votes) -> Self {
+        let now = Instant::now();
+        let deadline = now + settler.0.context.config.slow_after;
+        Self {
+            settler,
+            task,
+            poll,
+            fresh: false,
+            before: Vec::new(),
+            nodes: BTreeMap::new(),
+            tried: HashSet::new(),
+            lost: HashSet::new(),
+            busy_since: HashMap::new(),
+            votes: HashMap::new(),
+            last_fault: None,
+            chances: SECOND_CHANCES,
+            started: now,
+            deadline,
+            expiries: 0,
+            running: FuturesUnordered::new(),
+        }
+    }
+
+    /// Runs it to its verdict.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`].
+    pub(super) async fn run(mut self) -> Result<Verdict> {
+        let mut seating: Option<Seating> = None;
+        loop {
+            match self.next() {
+                Action::Accept { ballot, bound } => match self.compared(&ballot) {
+                    true => return self.accept(ballot, bound),
+                    false => continue,
+                },
+                // Even where nobody failed: on a machine that stalls, all nodes may be out of sight for a moment.
+                Action::GiveUp { .. } if self.chances > 0 => {
+                    self.second_chance().await;
+                    continue;
+                }
+                // Those that are overdue may still vote.
+                Action::GiveUp { .. } if !self.running.is_empty() => {}
+                Action::GiveUp { .. } if self.settles_for_less() => continue,
+                Action::GiveUp { .. } => return Err(self.give_up()),
+                Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
+                Action::Wait => {}
+            }
+            tokio::select! {
+                seated = next_seat(&mut seating) => {
+                    seating = None;
+                    match seated? {
+                        Some(seated) => self.start(seated),
+                        None => self.poll.exhausted(true),
+                    }
+                }
+                Some(report) = self.running.next() => self.hear(report).await,
+                () = tokio::time::sleep_until(self.deadline), if !self.poll.running().is_empty() => self.out_of_patience(),
+            }
+        }
+    }
+
+    fn next(&self) -> Action<Ballot> {
+        self.settler.0.context.credit.next(&self.poll)
+    }
+
+    /// Whether an answer may be believed that ends the job: that a query fails is not for one node alone to say, unless
+    /// nothing is compared at all. Asks for a second vote otherwise.
+    fn compared(&mut self, ballot: &Ballot) -> bool {
+        let alone = matches!(ballot, Ballot::QueryError(_)) && self.poll.votes().len() < 2;
+        if !alone || self.settler.0.context.checking.is_off() {
+            return true;
+        }
+        self.poll.settle_for(Need::votes(2));
+        false
+    }
+
+    /// Where the requester named no error, the best that those who are there can give is an answer: two equal votes.
+    fn settles_for_less(&mut self) -> bool {
+        let less = Need::votes(2);
+        let checking = &self.settler.0.context.checking;
+        if checking.firm || checking.is_off() || self.poll.votes().len() < less.votes {
+            return false;
+        }
+        self.poll.settle_for(less);
+        matches!(self.next(), Action::Accept { .. })
+    }
+
+    /// Finds a node: for the first replica one that holds inputs and that the credibility engine draws, for the others any
+    /// that it draws.
+    fn seat(&self) -> Seating {
+        let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
+        let (fresh, poll) = (self.fresh, self.poll.clone());
+        async move {
+            let sources = settler.sources(&task).await?;
+            let memory = task.envelope.memory;
+            let fleet = &settler.0.context.fleet;
+            let seated = if fresh {
+                let holders = holders_of_most(&sources);
+                fleet.seat(memory, &tried, |candidates| settler.lead(candidates, &holders)).await
+            } else {
+                fleet.seat(memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
+            };
+            Ok(seated.map(|(seat, plan)| Seated { seat, plan, sources }))
+        }
+        .boxed()
+    }
+
+    fn start(&mut self, seated: Seated) {
+        let Seated { seat, plan, sources } = seated;
+        let credit = &self.settler.0.context.credit;
+        let node = seat.peer.id;
+        let Some(operator) = credit.operator(&node) else { return };
+        if let Some(plan) = plan {
+            self.poll = credit.poll(&plan);
+            self.fresh = false;
+        }
+        if self.next() != Action::Launch || self.poll.knows(&operator) {
+            return;
+        }
+        self.tried.insert(node);
+        self.nodes.insert(operator, node);
+        self.poll.started(operator);
+        if self.poll.votes().is_empty() {
+            self.deadline = Instant::now() + self.slow_after();
+        }
+        let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
+        self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
+    }
+
+    async fn hear(&mut self, report: Report) {
+        self.settler.check_complaints(&report.complaints).await;
+        let node = report.node;
+        match report.ended {
+            Ended::Voted(checked) => {
+                self.vote(node, Ballot::Done(checked.root));
+                self.votes.insert(node, *checked);
+            }
+            Ended::Said(ballot) => self.vote(node, ballot),
+            Ended::Cheated(how) => {
+                self.end(node);
+                self.settler.caught(node, &how);
+            }
+            Ended::Busy(pause) => self.postpone(node, pause),
+            Ended::Lost(reason) => self.lose(node, reason, Outcome::Offline),
+            Ended::Missing(cid) => {
+                let gone = self.settler.probe(&cid).await;
+                self.lose(node, format!("{node} found {cid} nowhere"), Outcome::Faulty);
+                if gone {
+                    self.retry(node);
+                }
+            }
+        }
+    }
+
+    fn operator(&self, node: NodeId) -> Option<Operator> {
+        self.nodes.iter().find(|(_, n)| **n == node).map(|(operator, _)| *operator)
+    }
+
+    fn vote(&mut self, node: NodeId, ballot: Ballot) {
+        if let Some(operator) = self.operator(node) {
+            let late = self.poll.overdue().contains(&operator);
+            self.settler.observe(node, if late { Outcome::Late } else { Outcome::Prompt });
+            self.poll.voted(operator, ballot);
+        }
+        self.be_patient();
+    }
+
+    /// `node` ended without a vote.
+    fn end(&mut self, node: NodeId) {
+        if let Some(operator) = self.operator(node) {
+            self.poll.ended(operator);
+            self.nodes.remove(&operator);
+        }
+        // A plan was for who began: whoever steps in is drawn as the first was.
+        self.fresh = self.before.is_empty() && self.poll.votes().is_empty() && self.poll.running().is_empty();
+    }
+
+    /// A busy node is asked again, unless it has been busy for too long to be believed.
+    fn postpone(&mut self, node: NodeId, pause: Duration) {
+        let since = *self.busy_since.entry(node).or_insert_with(Instant::now);
+        if since.elapsed() > BUSY_LIMIT {
+            return self.lose(node, format!("{node} stays busy"), Outcome::Late);
+        }
+        self.end(node);
+        self.settler.0.context.fleet.busy(node, pause);
+        self.retry(node);
+    }
+
+    /// `node` may be asked again.
+    fn retry(&mut self, node: NodeId) {
+        self.tried.remove(&node);
+        self.poll.exhausted(false);
+    }
+
+    fn lose(&mut self, node: NodeId, reason: String, outcome: Outcome) {
+        tracing::debug!(%node, reason, "replica lost");
+        self.end(node);
+        self.settler.0.context.fleet.avoid(node);
+        self.settler.observe(node, outcome);
+        self.lost.insert(node);
+        self.last_fault = Some(reason);
+    }
+
+    /// The first answer shows how long the task takes; the others get a few times as long.
+    fn be_patient(&mut self) {
+        let patience = self.settler.0.context.config.patience.max(self.started.elapsed() * 4);
+        self.deadline = Instant::now() + patience;
+    }
+
+    fn out_of_patience(&mut self) {
+        for node in self.poll.running().iter().filter_map(|operator| self.nodes.get(operator)) {
+            self.settler.0.context.fleet.avoid(*node);
+        }
+        self.poll.out_of_patience();
+        // Nodes may have joined since.
+        self.poll.exhausted(false);
+        // Longer each time: a task that takes long is no reason to run it everywhere, where colluders would meet.
+        self.expiries = (self.expiries + 1).min(MOST_DOUBLINGS);
+        self.deadline = Instant::now() + self.slow_after();
+    }
+
+    fn slow_after(&self) -> Duration {
+        self.settler.0.context.config.slow_after * (1 << self.expiries)
+    }
+
+    async fn second_chance(&mut self) {
+        self.chances -= 1;
+        tokio::time::sleep(SECOND_CHANCE_AFTER).await;
+        for node in self.lost.drain() {
+            self.tried.remove(&node);
+        }
+        self.poll.exhausted(false);
+    }
+
+    fn accept(mut self, ballot: Ballot, bound: f64) -> Result<Verdict> {
+        let liars = self.convict(&ballot);
+        let root = match ballot {
+            Ballot::QueryError(message) => return Err(Error::data(message)),
+            Ballot::MemoryExceeded => return Ok(Verdict::TooSmall),
+            Ballot::Done(root) => root,
+        };
+        let overdue = self.poll.overdue().to_vec();
+        let late: Vec<NodeId> = overdue.iter().filter_map(|operator| self.nodes.get(operator)).copied().collect();
+        late.iter().for_each(|node| self.settler.observe(*node, Outcome::Late));
+        let before = std::mem::take(&mut self.before).into_iter().find(|before| before.root() == Some(root));
+        let (mut outputs, mut holders) = before.map(|b| (b.outputs, b.holders)).unwrap_or_default();
+        holders.retain(|holder| !liars.contains(&holder.peer.id));
+        let mut receipts = Vec::new();
+        for checked in self.votes.into_values() {
+            let accepted = checked.root == root;
+            receipts.push(ReceiptRecord { accepted, ..checked.receipt });
+            if accepted {
+                outputs = checked.outputs;
+                holders.push(checked.holder);
+            }
+        }
+        let agreed = |operator: &Operator| self.poll.votes().get(operator) == Some(&Ballot::Done(root));
+        let voters = self.nodes.into_iter().filter(|(operator, _)| agreed(operator)).collect();
+        let (task, asked) = (self.task.clone(), self.task.cid);
+        let settled = Settled { asked, task, outputs, holders, receipts, liars, late, voters, bound };
+        Ok(Verdict::Settled(Box::new(settled)))
+    }
+
+    /// Has whoever lost the vote lose its record; the nodes by which it voted. Where memory was short nobody did: some had
+    /// enough.
+    fn convict(&self, accepted: &Ballot) -> Vec<NodeId> {
+        if *accepted == Ballot::MemoryExceeded {
+            return Vec::new();
+        }
+        let context = &self.settler.0.context;
+        let caught = context.credit.settle(context.job, self.task.stage.key, &self.poll, accepted);
+        let nodes: Vec<NodeId> = caught.iter().filter_map(|operator| self.nodes.get(operator)).copied().collect();
+        for node in &nodes {
+            self.settler.lied(*node, "its answer differs from the one that was accepted");
+        }
+        nodes
+    }
+
+    fn give_up(&self) -> Error {
+        let stage = self.task.stage.key.stage;
+        let answers: HashSet<&Ballot> = self.poll.votes().values().collect();
+        let voters = self.poll.votes().len();
+        if answers.len() > 1 {
+            return Error::verification(format!(
+                "stage {stage}: {voters} replicas gave {} different answers and no further node can break the tie",
+                answers.len()
+            ))
+            .with_hint("connect more nodes and try again");
+        }
+        if voters > 0 {
+            let why = self.last_fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
+            return Error::verification(format!(
+                "stage {stage}: {} agreeing replicas are needed, only {voters} independent nodes can give one{why}",
+                self.settler.0.context.checking.votes().max(2)
+            ))
+            .with_hint("connect more nodes, or accept unverified answers with --verify off");
+        }
+        let reason = self.last_fault.clone().unwrap_or_else(|| self.settler.0.context.fleet.nobody());
+        Error::unavailable(format!("stage {stage}: no node can run it: {reason}"))
+            .with_hint("check that nodes are running: conun devnet status, or conun node --bootstrap ADDR")
+    }
+}
+
+impl Settler {
+    /// Who begins a task: one that holds most of its inputs, if such a one is free. Which of them is drawn by the
+    /// coordinator's own randomness, and so is how its answer will be checked.
+    fn lead(&self, candidates: &[Candidate], holders: &HashSet<NodeId>) -> Choice<Option<Plan<Operator>>> {
+        let free: Vec<&Candidate> = candidates.iter().filter(|c| c.free).collect();
+        let holding = || free.iter().filter(|c| holders.contains(&c.peer.id));
+        let least = holding().map(|c| c.load).min();
+        let preferred: Vec<&Candidate> = holding().filter(|c| Some(c.load) == least).copied().collect();
+        let pool = if preferred.is_empty() { free } else { preferred };
+        if pool.is_empty() {
+            return Choice::Wait;
+        }
+        let context = &self.0.context;
+        let by = self.by_operator(&pool);
+        let operators: Vec<Operator> = by.keys().copied().collect();
+        let planned = context.credit.plan(context.job, context.checking.demand, &operators);
+        let chosen = planned.and_then(|plan| Some((by.get(&plan.lead)?, plan)));
+        chosen.map_or(Choice::Nobody, |(candidate, plan)| Choice::Take(candidate.peer.clone(), Some(plan)))
+    }
+
+    /// Who gets a further replica: drawn in secret, so that no node knows which tasks it shares with which other. A newcomer
+    /// only where no other is left, busy ones among them.
+    fn further(&self, task: &Prepared, poll: &Votes, candidates: &[Candidate]) -> Choice<Option<Plan<Operator>>> {
+        let context = &self.0.context;
+        let candidates: Vec<&Candidate> = candidates.iter().collect();
+        let mut all = self.unasked(&candidates, poll);
+        if all.is_empty() {
+            return Choice::Nobody;
+        }
+        if all.keys().any(|operator| context.credit.is_senior(operator)) {
+            all.retain(|operator, _| context.credit.is_senior(operator));
+        }
+        let free: Vec<&Candidate> = candidates.into_iter().filter(|c| c.free).collect();
+        let by = self.unasked(&free, poll);
+        let operators: Vec<Operator> = by.keys().filter(|operator| all.contains_key(operator)).copied().collect();
+        let chosen = context.credit.replica(context.job, task.stage.key, poll, &operators);
+        let candidate = chosen.and_then(|operator| by.get(&operator));
+        candidate.map_or(Choice::Wait, |candidate| Choice::Take(candidate.peer.clone(), None))
+    }
+
+    /// Candidates by operator, of those that have no replica.
+    fn unasked<'a>(&self, candidates: &[&'a Candidate], poll: &Votes) -> BTreeMap<Operator, &'a Candidate> {
+        let mut by = self.by_operator(candidates);
+        by.retain(|operator, _| !poll.knows(operator));
+        by
+    }
+
+    /// Candidates by operator: its node with the fewest tasks.
+    fn by_operator<'a>(&self, candidates: &[&'a Candidate]) -> BTreeMap<Operator, &'a Candidate> {
+        let mut by: BTreeMap<Operator, &Candidate> = BTreeMap::new();
+        for candidate in candidates {
+            let Some(operator) = self.0.context.credit.operator(&candidate.peer.id) else { continue };
+            let best = by.entry(operator).or_insert(candidate);
+            if candidate.load < best.load {
+                *best = candidate;
+            }
+        }
+        by
+    }
+}
+
+async fn next_seat(seating: &mut Option<Seating>) -> Result<Option<Seated>> {
+    match seating {
+        Some(seating) => seating.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Nodes that hold the largest share of a task's inputs.
+fn holders_of_most(sources: &[Source]) -> HashSet<NodeId> {
+    let mut held: HashMap<NodeId, u64> = HashMap::new();
+    for source in sources {
+        for holder in &source.holders {
+            *held.entry(holder.peer.id).or_default() += source.len;
+        }
+    }
+    let most = held.values().copied().max().unwrap_or_default();
+    held.into_iter().filter(|(_, bytes)| *bytes == most).map(|(node, _)| node).collect()
+}
