@@ -67,6 +67,8 @@ pub const SHARD_TICKET: &str = "conun/shard";
 pub const VERIFY_HEADER: &str = "x-conun-verify";
 /// gRPC metadata that sets the most a job may cost, in tokens.
 pub const BUDGET_HEADER: &str = "x-conun-budget";
+/// gRPC metadata that has the answer computed, even where it is known from an earlier job: `true`.
+pub const NO_CACHE_HEADER: &str = "x-conun-no-cache";
 /// gRPC metadata that sets the highest acceptable probability of a wrong answer.
 pub const MAX_ERROR_HEADER: &str = "x-conun-max-error";
 /// Largest gRPC message that either side takes, in bytes.

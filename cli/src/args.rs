@@ -115,6 +115,9 @@ pub(crate) struct Sql {
     /// Most that each statement may cost, in tokens; more stops it (exit 5)
     #[arg(long, value_name = "TOKENS")]
     pub(crate) budget: Option<Amount>,
+    /// Compute the answers, even those that the coordinator knows from earlier jobs
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     /// Most rows that a table shows, 0 for all [default: 100 on a terminal, else all]
     #[arg(long, value_name = "N")]
     pub(crate) max_rows: Option<usize>,
@@ -126,7 +129,12 @@ pub(crate) struct Sql {
 impl Sql {
     /// What a coordinator is told about each statement.
     pub(crate) fn options(&self, configured: Option<Verify>) -> JobOptions {
-        JobOptions { verify: self.verify.or(configured), max_error: self.max_error, budget: self.budget }
+        JobOptions {
+            verify: self.verify.or(configured),
+            max_error: self.max_error,
+            budget: self.budget,
+            no_cache: self.no_cache,
+        }
     }
 }
 
@@ -270,6 +278,9 @@ pub(crate) struct Coordinator {
     /// How verification is done unless a job says otherwise
     #[arg(long, value_name = "MODE", default_value = "quorum")]
     pub(crate) verify: Verify,
+    /// Disk for answers that are given again where a statement is asked again; 0 for none
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) cache: Size,
     /// Port for gRPC (0: any free one)
     #[arg(long, default_value_t = conun_api::DEFAULT_PORT)]
     pub(crate) port: u16,
@@ -403,6 +414,9 @@ pub(crate) struct DevnetUp {
     /// Tasks that each node runs at once
     #[arg(long, value_name = "N")]
     pub(crate) cores: Option<u32>,
+    /// Disk for answers that are given again, 0 for none [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache: Option<String>,
     /// Memory that each node gives one task: 256MiB, 1GiB or 4GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

@@ -141,3 +141,24 @@ async fn nodes_of_one_operator_have_one_vote() {
     let off = JobOptions { verify: Some(Verify::Off), ..JobOptions::default() };
     assert_eq!(world.run_with(&off).await.0, Ok(16), "nothing is compared");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_computed_once_for_the_same_plan_and_data() {
+    let cached = |config: &mut EngineConfig| config.cache_bytes = 8 << 20;
+    let world = World::tweaked(&MemoryNet::new(), 6, &Arc::new(Nobody), |_, _| (None, None), cached).await;
+    let first = world.run().await.1;
+    let (rows, again) = world.run().await;
+    assert_eq!((rows, again.cached), (Ok(16), Some(first.id)));
+    assert_eq!((&again.digest, again.rows, again.error_bound), (&first.digest, first.rows, first.error_bound));
+    assert_eq!((again.stages.len(), again.receipts), (0, 0), "nobody worked for it");
+
+    let afresh = JobOptions { no_cache: true, ..JobOptions::default() };
+    let strict = JobOptions { max_error: Some(1e-6), ..JobOptions::default() };
+    for options in [afresh, strict] {
+        let record = world.run_with(&options).await.1;
+        assert_eq!((record.cached, &record.digest), (None, &first.digest), "{options:?}");
+    }
+    world::put_again(&world.engine, "airlines", 10).await;
+    let (rows, record) = world.run().await;
+    assert_eq!((rows, record.cached), (Ok(10), None), "other data, another answer");
+}

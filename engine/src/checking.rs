@@ -42,6 +42,14 @@ impl Checking {
         Ok(Self { verify, demand, firm, forecast })
     }
 
+    /// The error that the requester named.
+    pub(crate) fn max_error(&self) -> Option<f64> {
+        match self.demand {
+            Demand::Compare(need) if self.firm => Some(need.max_error),
+            _ => None,
+        }
+    }
+
     /// Votes that a task takes at least.
     pub(crate) fn votes(&self) -> usize {
         match self.demand {

@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub avoid_for: Duration,
     /// Jobs that the journal keeps.
     pub jobs_kept: usize,
+    /// Bytes of answers that are kept to be given again; 0 for none.
+    pub cache_bytes: u64,
     /// Bytes of shards up to which `EXPLAIN COST` reads all of them.
     pub pilot_bytes: u64,
 }
@@ -49,6 +51,7 @@ impl EngineConfig {
             job_lease: Duration::from_secs(600),
             avoid_for: Duration::from_secs(30),
             jobs_kept: 1000,
+            cache_bytes: 256 << 20,
             pilot_bytes: 256 << 20,
         }
     }

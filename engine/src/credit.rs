@@ -241,6 +241,11 @@ impl Credit {
         doubts.into_iter().chain(audits).collect()
     }
 
+    /// What `worker` answered to a task is not used any more.
+    pub(crate) fn void(&self, job: JobId, worker: Operator, task: TaskKey) {
+        self.lock().trust.void(job, worker, TaskRef::new(job, task));
+    }
+
     /// A task in doubt came out otherwise; `operators` had answered for it.
     pub(crate) fn came_out_otherwise(&self, operators: impl IntoIterator<Item = Operator>) {
         let mut state = self.lock();

@@ -27,6 +27,7 @@ use datafusion::{
 use futures::{SinkExt, StreamExt, TryStreamExt, channel::mpsc};
 
 use crate::{
+    cache::{Answer, Block, Cache, PlanKey},
     catalog::NetworkTables,
     checking::Checking,
     config::EngineConfig,
@@ -57,6 +58,7 @@ pub struct Engine {
     parts: Parts,
     state: SessionState,
     journal: Journal,
+    cache: Cache,
     jobs: Mutex<Jobs>,
     quoting: tokio::sync::Mutex<()>,
 }
@@ -111,6 +113,7 @@ impl Engine {
         pay: Option<PayConfig>,
     ) -> Result<Arc<Self>> {
         let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
+        let cache = Cache::open(config.dir.join("answers"), config.cache_bytes)?;
         let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
         let state =
             conun_planner::session_state(conun_planner::session_config()?, Arc::new(NetworkTables(tables.clone())))?;
@@ -127,7 +130,7 @@ impl Engine {
         let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), config.avoid_for, admission);
         let parts = Parts { network, fleet, credit, tables, key, clock, rng, config: Arc::new(config), payments };
         let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
-        let engine = Arc::new(Self { parts, state, journal, jobs, quoting: tokio::sync::Mutex::new(()) });
+        let engine = Arc::new(Self { parts, state, journal, cache, jobs, quoting: tokio::sync::Mutex::new(()) });
         tokio::spawn(recheck::run(Arc::downgrade(&engine)));
         Ok(engine)
     }
@@ -261,7 +264,7 @@ impl Engine {
         let settler = Settler::new(context);
         let mut jobs = self.lock();
         jobs.live.retain(|_, job| !job.is_forgotten());
-        jobs.live.insert(id, Arc::new(Job::new(record, physical, settler, replay)));
+        jobs.live.insert(id, Arc::new(Job::new(record, physical, settler, !options.no_cache, replay)));
         Ok(Submitted { id, schema })
     }
 
@@ -284,6 +287,7 @@ impl Engine {
             receipts: 0,
             cost: None,
             warnings: Vec::new(),
+            cached: None,
             recalled: None,
         }
     }
@@ -427,14 +431,41 @@ impl Engine {
             }
             return Ok(digest);
         }
+        let key = PlanKey::of(&plan);
+        if let Some(answer) = key.filter(|_| job.may_use_cache()).and_then(|key| self.known(job, key)) {
+            for block in &answer.blocks {
+                tell(job, block, &mut digest, sender).await?;
+            }
+            return Ok(digest);
+        }
         let blocks = job.run(plan).await?;
-        {
-            let mut stream = std::pin::pin!(job.stream(blocks, &mut digest));
-            while let Some(batch) = stream.next().await {
-                deliver(sender, batch?).await?;
+        let size: u64 = blocks.iter().map(|block| block.volume.bytes).sum();
+        let mut kept = key.filter(|_| size <= self.cache.largest()).map(|key| (key, Vec::new()));
+        let mut stream = std::pin::pin!(job.stream(&blocks));
+        while let Some(block) = stream.next().await {
+            let block = block?;
+            tell(job, &block, &mut digest, sender).await?;
+            if let Some((_, blocks)) = &mut kept {
+                blocks.push(block);
             }
         }
+        if let Some((key, blocks)) = kept {
+            self.keep_answer(job, key, blocks);
+        }
         Ok(digest)
+    }
+
+    /// The answer to `key`, if an earlier job computed it and it is worth what this one asks for.
+    fn known(&self, job: &Job, key: PlanKey) -> Option<Answer> {
+        let answer = self.cache.get(key, &job.settler.context().checking)?;
+        job.is_cached(&answer);
+        Some(answer)
+    }
+
+    fn keep_answer(&self, job: &Job, key: PlanKey, blocks: Vec<Block>) {
+        let error_bound = job.settler.notes().snapshot().error_bound;
+        let verify = job.settler.context().checking.verify;
+        self.cache.put(key, &Answer { job: job.id, verify, error_bound, blocks });
     }
 
     /// Writes a job that is paid to the journal while it runs: should this process be killed, its bill can still be checked.
@@ -483,6 +514,7 @@ impl Engine {
 
     /// The answer of an ended job is not to be relied on, as `why` says.
     pub(crate) fn recall(&self, id: JobId, why: String) {
+        self.cache.forget(id);
         let mut jobs = self.lock();
         let Some(entry) = jobs.ended.get_mut(&id) else { return };
         entry.record.recalled = Some(why);
@@ -562,6 +594,20 @@ fn entry(job: &Job) -> Entry {
 
 fn unknown(job: &str) -> Error {
     Error::data(format!("there is no job '{job}'")).with_hint("list them with: conun job ls")
+}
+
+/// Sends the rows of a block on.
+async fn tell(
+    job: &Job,
+    block: &Block,
+    digest: &mut Digest,
+    sender: &mut mpsc::Sender<Result<arrow::record_batch::RecordBatch>>,
+) -> Result<()> {
+    for batch in job.batches(block)? {
+        digest.update(&batch)?;
+        deliver(sender, batch).await?;
+    }
+    Ok(())
 }
 
 /// A reader that went away cancels the job.

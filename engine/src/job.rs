@@ -25,6 +25,7 @@ use futures::{Stream, StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cache::{Answer, Block},
     context::JobContext,
     digest::Digest,
     pass::Pass,
@@ -55,6 +56,7 @@ pub(crate) struct Job {
     pub(crate) settler: Settler,
     pub(crate) schema: SchemaRef,
     pub(crate) cancel: CancellationToken,
+    may_use_cache: bool,
     /// What it takes to run it again later.
     pub(crate) replay: Option<Replay>,
     ordered: bool,
@@ -69,12 +71,19 @@ struct Progress {
 }
 
 impl Job {
-    pub(crate) fn new(record: JobRecord, plan: Plan, settler: Settler, replay: Option<Replay>) -> Self {
+    pub(crate) fn new(
+        record: JobRecord,
+        plan: Plan,
+        settler: Settler,
+        may_use_cache: bool,
+        replay: Option<Replay>,
+    ) -> Self {
         Self {
             id: record.id,
             settler,
             schema: Arc::clone(&plan.schema),
             cancel: CancellationToken::new(),
+            may_use_cache,
             replay,
             ordered: plan.ordered,
             progress: Mutex::new(Progress { record, plan: Some(plan), started: Duration::ZERO }),
@@ -116,7 +125,7 @@ impl Job {
         record.receipts = notes.receipts.len() as u64;
         record.cost = self.settler.context().payments.as_ref().map(|_| self.settler.notes().cost());
         record.warnings = notes.warnings;
-        record.error_bound = notes.error_bound;
+        record.error_bound = notes.error_bound.or(record.error_bound);
         record
     }
 
@@ -141,6 +150,11 @@ impl Job {
         let record = &self.progress().record;
         let age = self.settler.context().clock.unix_seconds().saturating_sub(record.submitted);
         record.state == JobState::Planned && age > FORGET_AFTER.as_secs()
+    }
+
+    /// Whether its answer may be that of an earlier job.
+    pub(crate) fn may_use_cache(&self) -> bool {
+        self.may_use_cache
     }
 
     /// Whether the order of the rows is part of the answer.
@@ -204,13 +218,11 @@ impl Job {
         let _ = tokio::time::timeout(Duration::from_secs(5), calls.collect::<Vec<_>>()).await;
     }
 
-    /// The batches of the answer, and its digest when they end.
-    pub(crate) fn stream<'a>(
-        &'a self,
-        blocks: Vec<InputBlock>,
-        digest: &'a mut Digest,
-    ) -> impl Stream<Item = Result<RecordBatch>> + 'a {
-        async_stream(self, blocks, digest)
+    /// The blocks of the answer that are not empty, in order.
+    pub(crate) fn stream<'a>(&'a self, blocks: &[InputBlock]) -> impl Stream<Item = Result<Block>> + 'a {
+        let filled: Vec<InputBlock> = blocks.iter().filter(|b| b.volume.rows > 0).copied().collect();
+        let read = async move |block: InputBlock| Ok(Block::new(block.cid, self.read(&block).await?));
+        futures::stream::iter(filled).map(read).buffered(READ_AHEAD)
     }
 
     /// Reads a block of the answer from whoever has it, and makes it again if nobody does.
@@ -234,13 +246,21 @@ impl Job {
         }
     }
 
-    async fn batches(&self, block: &InputBlock) -> Result<Vec<RecordBatch>> {
-        let bytes = self.read(block).await?;
-        let (_, batches) = canonical::decode(&bytes)?;
+    /// The rows of a block of the answer.
+    pub(crate) fn batches(&self, block: &Block) -> Result<Vec<RecordBatch>> {
+        let (_, batches) = canonical::decode(block.bytes())?;
         batches
             .into_iter()
             .map(|batch| canonical::adapt(&batch, &self.schema).map_err(|e| e.context("answer")))
             .collect()
+    }
+
+    /// The answer is that of an earlier job.
+    pub(crate) fn is_cached(&self, answer: &Answer) {
+        let mut progress = self.progress();
+        progress.record.cached = Some(answer.job);
+        progress.record.verified = answer.verify.to_string();
+        progress.record.error_bound = answer.error_bound;
     }
 }
 
@@ -253,25 +273,6 @@ pub(crate) fn prepare(context: &JobContext, stage: StageTask) -> Result<Prepared
 
 /// Blocks of the answer that are fetched ahead.
 const READ_AHEAD: usize = 4;
-
-fn async_stream<'a>(
-    job: &'a Job,
-    blocks: Vec<InputBlock>,
-    digest: &'a mut Digest,
-) -> impl Stream<Item = Result<RecordBatch>> + 'a {
-    let filled = blocks.into_iter().filter(|b| b.volume.rows > 0);
-    futures::stream::iter(filled)
-        .map(move |block| async move { job.batches(&block).await })
-        .buffered(READ_AHEAD)
-        .map(move |batches| {
-            let batches = match batches {
-                Ok(batches) => batches,
-                Err(error) => return vec![Err(error)],
-            };
-            batches.into_iter().map(|b| digest.update(&b).map(|()| b)).collect()
-        })
-        .flat_map(futures::stream::iter)
-}
 
 /// The shards that a task's plan scans, each once, in plan order.
 pub(crate) fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> {

@@ -4,6 +4,7 @@
 //! volunteers run each task, whose votes are believed (through `conun-trust`), and how lost blocks are had again.
 //! What it must not know: sockets (the network is a port), SQL's syntax (planner), how a task runs (executor).
 
+mod cache;
 mod catalog;
 mod checking;
 mod config;

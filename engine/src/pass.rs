@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use crate::{
     credit::Look,
     job::prepare,
-    stage::StageGraph,
+    stage::{StageGraph, TaskKey},
     task::{Prepared, Settled, Settler},
 };
 
@@ -32,12 +32,14 @@ pub(crate) struct Pass<'a> {
     open: &'a mut BTreeSet<Look>,
     /// Which of it this pass has begun.
     begun: BTreeSet<Look>,
+    /// Tasks whose verdict is in, in this pass.
+    settled: BTreeSet<TaskKey>,
 }
 
 impl<'a> Pass<'a> {
     pub(crate) fn new(settler: &'a Settler, graph: StageGraph, open: &'a mut BTreeSet<Look>) -> Self {
-        let (waiting, running, begun) = Default::default();
-        Self { settler, graph, waiting, running, open, begun }
+        let (waiting, running, begun, settled) = Default::default();
+        Self { settler, graph, waiting, running, open, begun, settled }
     }
 
     /// The blocks of the answer, once nothing of the job is in doubt; `None` where an accepted answer was overturned.
@@ -57,8 +59,12 @@ impl<'a> Pass<'a> {
                 return Ok(None);
             }
             match done.transpose()? {
-                Some(Done::Task(settled)) => self.graph.complete(&settled.task.stage, &settled.outputs)?,
-                Some(Done::Looked(look)) => _ = self.open.remove(&look),
+                Some(Done::Task(settled)) => {
+                    self.settled.insert(settled.task.stage.key);
+                    self.graph.complete(&settled.task.stage, &settled.outputs)?;
+                }
+                // The same may become due again.
+                Some(Done::Looked(look)) => _ = self.open.remove(&look) && self.begun.remove(&look),
                 None if !self.graph.is_done() => {
                     return Err(Error::internal("the stage graph has no task left and is not done"));
                 }
@@ -67,7 +73,9 @@ impl<'a> Pass<'a> {
                     self.settler.examine().await;
                 }
                 None if self.look(true) => {}
-                None if context.credit.release(context.job) => return Ok(Some(self.graph.answer()?)),
+                None if self.open.is_empty() && context.credit.release(context.job) => {
+                    return Ok(Some(self.graph.answer()?));
+                }
                 None => return Err(Error::internal("a job with nothing left to look at cannot be released")),
             }
         }
@@ -85,8 +93,8 @@ impl<'a> Pass<'a> {
     fn look(&mut self, closing: bool) -> bool {
         let (settler, context) = (self.settler, self.settler.context());
         self.open.extend(context.credit.looks(context.job, closing));
-        // A task may be in doubt a moment before its verdict is written down: then it is begun the next time.
-        let due = self.open.difference(&self.begun).filter(|look| settler.has_verdict(look.task()));
+        // A task may be in doubt a moment before its verdict is written down, or wait for its turn in a second pass.
+        let due = self.open.difference(&self.begun).filter(|look| self.settled.contains(&look.task()));
         let due: Vec<Look> = due.copied().collect();
         for look in &due {
             let look = *look;

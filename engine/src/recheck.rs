@@ -110,7 +110,7 @@ impl Engine {
         }
         let replay = replay.ok_or_else(|| Error::data("it was no SQL statement"))?;
         let state = replay.at_that_time(self.fresh_state());
-        let options = JobOptions { verify: Some(Verify::Quorum), ..JobOptions::default() };
+        let options = JobOptions { verify: Some(Verify::Quorum), no_cache: true, ..JobOptions::default() };
         let again = self.submit_at(&state, &record.sql, &options).await?;
         if self.live(again.id)?.replay != Some(replay) {
             self.cancel(&again.id.to_string())?;

@@ -3,13 +3,13 @@
 use conun_types::{Address, Amount, Cid, Error, JobId, NodeId, SignedOrder, SignedReceipt, StageRecord, WorkUnits};
 use serde::{Deserialize, Serialize};
 
-/// How answers are verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How answers are verified, from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// One replica a task; bytes are still checked against their hashes.
     Off,
-    /// One replica a task, and a sample of the tasks compared with a second one.
+    /// Who has a record works alone and is audited before the answer is released; others' votes are compared.
     Audit,
     /// Two replicas a task, a third on disagreement or delay.
     #[default]
@@ -51,6 +51,8 @@ pub struct JobOptions {
     pub max_error: Option<f64>,
     /// Most that the job may cost, on a coordinator that pays.
     pub budget: Option<Amount>,
+    /// Compute the answer, even where it is known from an earlier job.
+    pub no_cache: bool,
 }
 
 /// Where a job stands.
@@ -126,6 +128,8 @@ pub struct JobRecord {
     pub cost: Option<Amount>,
     /// Things its requester should know.
     pub warnings: Vec<String>,
+    /// The earlier job that computed its answer, where nothing had to be run.
+    pub cached: Option<JobId>,
     /// Why its answer is not to be relied on after all, found out after it was given.
     pub recalled: Option<String>,
 }

@@ -483,6 +483,13 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         self.jobs.get_mut(&job).map_or_else(Vec::new, |work| work.audits(audits, stint, closing, rng))
     }
 
+    /// What `worker` answered to `task` is not used any more: no audit of it is needed.
+    pub fn void(&mut self, job: JobId, worker: O, task: T) {
+        if let Some(work) = self.jobs.get_mut(&job) {
+            work.passed(worker, task);
+        }
+    }
+
     /// Releases `job` if every audit has passed; tells whether it did. From then on, a lie in it can only be recalled.
     pub fn release(&mut self, job: JobId) -> bool {
         if !self.jobs.get(&job).is_none_or(JobWork::is_clean) {

@@ -132,10 +132,9 @@ impl<O: Copy + Ord, T: Copy + Ord> JobWork<O, T> {
 
     /// The audit of `task` found nothing.
     pub(crate) fn passed(&mut self, worker: O, task: T) {
-        if let Some(stint) = self.stint_of(worker, task) {
-            stint.pending.retain(|t| *t != task);
-        }
         if let Some(work) = self.by.get_mut(&worker) {
+            // It may have done the task twice.
+            work.audited.iter_mut().for_each(|stint| stint.pending.retain(|t| *t != task));
             let (pending, done) = std::mem::take(&mut work.audited).into_iter().partition(|s| !s.pending.is_empty());
             work.audited = pending;
             work.passed.extend(done.into_iter().flat_map(|stint: Stint<O, T>| stint.tasks));
@@ -241,6 +240,16 @@ mod tests {
         assert!(work.is_clean());
         let solos: Vec<_> = work.into_solos().collect();
         assert_eq!((solos[0].0, solos[0].1.len()), (7, 10));
+    }
+
+    #[test]
+    fn a_task_that_was_done_twice_is_audited_once() {
+        let rng = Seeded::new(1);
+        let mut work = JobWork::<u32, u64>::default();
+        (0..2).for_each(|_| work.alone(7, 1, true));
+        assert_eq!(work.audits(1, 20, false, &rng).len(), 2);
+        work.passed(7, 1);
+        assert!(work.is_clean());
     }
 
     #[test]

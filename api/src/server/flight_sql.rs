@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{actions, download, metadata, upload};
 use crate::{
-    message::{BUDGET_HEADER, MAX_ERROR_HEADER, SHARD_TICKET, VERIFY_HEADER, action},
+    message::{BUDGET_HEADER, MAX_ERROR_HEADER, NO_CACHE_HEADER, SHARD_TICKET, VERIFY_HEADER, action},
     status::{from_datafusion, into_flight, to_status},
 };
 
@@ -100,6 +100,13 @@ fn options(headers: &MetadataMap) -> Result<JobOptions> {
         verify: text(VERIFY_HEADER).map(str::parse).transpose()?,
         max_error: max_error.transpose()?,
         budget: text(BUDGET_HEADER).map(str::parse).transpose()?,
+        no_cache: no_cache(text(NO_CACHE_HEADER))?,
+    })
+}
+
+fn no_cache(text: Option<&str>) -> Result<bool> {
+    text.map_or(Ok(false), |t| {
+        t.parse().map_err(|_| Error::usage(format!("{NO_CACHE_HEADER}: '{t}' is not true or false")))
     })
 }
 

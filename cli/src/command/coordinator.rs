@@ -62,7 +62,8 @@ async fn start_engine(
     }
     // It ends with the last clone of the tables.
     drop(tables.spawn_upkeep(UPKEEP));
-    let config = EngineConfig { verify: args.verify, ..EngineConfig::new(dir.folder("jobs")?) };
+    let config =
+        EngineConfig { verify: args.verify, cache_bytes: args.cache.0, ..EngineConfig::new(dir.folder("jobs")?) };
     let pay = pay(args, dir, &key).await?;
     Engine::start(config, key, network, tables, clock, rng, pay)
 }

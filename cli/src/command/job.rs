@@ -107,6 +107,7 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
         format!("rows      {}", human::count(job.rows)),
         format!("verified  {}{}", job.verified, bound(job)),
     ];
+    lines.extend(job.cached.map(|job| format!("cached    answer of job {job}")));
     lines.extend(job.cost.map(|cost| format!("cost      {cost} tokens")));
     lines.extend(job.digest.as_ref().map(|digest| format!("digest    {digest} ({})", job.digest_kind)));
     lines.extend(job.error.as_ref().map(|error| format!("error     {error}")));

@@ -68,7 +68,7 @@ impl Devnet {
 
     /// Starts it again on the same folder.
     pub(crate) fn start(&mut self, args: &[&str]) {
-        let up = [&["devnet", "up", "--detach", "--json", "--dir", self.path()], args].concat();
+        let up = [&["devnet", "up", "--detach", "--json", "--cache", "0", "--dir", self.path()], args].concat();
         let report = json(&run(&up));
         self.url = report["coordinator"]["url"].as_str().expect("a URL").to_owned();
     }

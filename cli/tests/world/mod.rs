@@ -214,17 +214,24 @@ async fn start_engine(
     std::fs::create_dir_all(dir.join("jobs")).unwrap();
     let tables = Tables::open(&dir, key.clone(), Arc::clone(&network), clock.clone(), rng.clone()).await.unwrap();
     let mut config = EngineConfig::new(dir.join("jobs"));
+    config.cache_bytes = 0;
     tweak(&mut config);
     Engine::start(config, key, network, tables, clock, rng, pay).unwrap()
 }
 
 async fn put_tables(engine: &Engine) {
     for name in ["airlines", "flights"] {
-        let path = conun_sql_examples::nycflights13_dir().join(format!("{name}.parquet"));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-        let schema = arrow::record_batch::RecordBatchReader::schema(&reader);
-        let batches = futures::stream::iter(reader).map_err(|e| Error::data(e.to_string())).boxed();
-        let options = PutOptions { code: Some("4+2".parse().unwrap()), shard_size: 512 << 10 };
-        engine.tables().put(name, schema, batches, &options, &|_| {}).await.unwrap();
+        put_again(engine, name, usize::MAX).await;
     }
+}
+
+/// Stores the first `rows` rows of a table.
+pub(crate) async fn put_again(engine: &Engine, name: &str, rows: usize) {
+    let path = conun_sql_examples::nycflights13_dir().join(format!("{name}.parquet"));
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().with_limit(rows).build().unwrap();
+    let schema = arrow::record_batch::RecordBatchReader::schema(&reader);
+    let batches = futures::stream::iter(reader).map_err(|e| Error::data(e.to_string())).boxed();
+    let options = PutOptions { code: Some("4+2".parse().unwrap()), shard_size: 512 << 10 };
+    engine.tables().put(name, schema, batches, &options, &|_| {}).await.unwrap();
 }

@@ -38,6 +38,11 @@ impl Settler {
         let credit = &self.0.context.credit;
         let ballot = Ballot::Done(before.root()?);
         match look {
+            // The stages started over, and what it did was done again by another.
+            Look::Audit(task, worker) if !before.voters.contains_key(&worker) => {
+                credit.void(self.0.context.job, worker, task);
+                None
+            }
             // Another audit caught it: all that it did is in doubt, and comes as such.
             Look::Audit(_, worker) => credit.is_admitted(&worker).then(|| credit.audit(worker, ballot)),
             Look::Doubt(_) => {

@@ -193,11 +193,6 @@ impl Settler {
         }
     }
 
-    /// Whether the verdict on `task` is in.
-    pub(crate) fn has_verdict(&self, task: TaskKey) -> bool {
-        self.0.lineage.verdict(task).is_some()
-    }
-
     /// Looks at what votes do not show, before the answer is released: whether nodes serve what they agreed on, stand by
     /// what they signed, and counted rightly.
     pub(crate) async fn examine(&self) {

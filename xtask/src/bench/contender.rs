@@ -24,9 +24,8 @@ pub(super) fn all<'a>(bin: &'a Path, data: &'a Path, devnet: Option<&'a Devnet>)
     if duckdb_is_there() {
         all.push(Contender::DuckDb { data });
     }
-    all.extend(
-        devnet.into_iter().flat_map(|devnet| ["off", "quorum"].map(|verify| Contender::Network { devnet, verify })),
-    );
+    let modes = ["off", "audit", "quorum"];
+    all.extend(devnet.into_iter().flat_map(|devnet| modes.map(|verify| Contender::Network { devnet, verify })));
     all
 }
 
@@ -48,6 +47,7 @@ impl Contender<'_> {
             Contender::Embedded { .. } => "conun embedded",
             Contender::DuckDb { .. } => "duckdb",
             Contender::Network { verify: "off", .. } => "conun devnet off",
+            Contender::Network { verify: "audit", .. } => "conun devnet audit",
             Contender::Network { .. } => "conun devnet quorum",
         }
     }
@@ -93,7 +93,8 @@ impl Contender<'_> {
             Contender::Network { devnet, verify } => {
                 let mut command = devnet.conun();
                 command
-                    .args(["sql", "--quiet", "--format", "csv", "--connect", devnet.url(), "--verify", verify, "-f"])
+                    .args(["sql", "--quiet", "--format", "csv", "--no-cache", "--connect", devnet.url()])
+                    .args(["--verify", verify, "-f"])
                     .arg(script);
                 command
             }

@@ -20,6 +20,8 @@ use crate::{Result, repo};
 use contender::Contender;
 use report::{Measured, Report};
 
+/// How often all queries run under a quorum before anything is measured on a devnet.
+const WARM_UPS: usize = 2;
 /// Tables of TPC-H.
 const TABLES: [&str; 8] = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
 
@@ -102,6 +104,12 @@ fn measure_all(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Re
     let contenders = contender::all(bin, data, devnet.as_ref());
     let judged = TpchScale::of(options.scale).is_some();
     let cases = tpch(TpchScale::of(options.scale).unwrap_or(TpchScale::Tenth));
+    // Nodes that nobody knows are all compared: `audit` is measured on those that have a record.
+    if let Some(compared) = contenders.iter().find(|contender| contender.name() == "conun devnet quorum") {
+        for case in (0..WARM_UPS).flat_map(|_| cases) {
+            measure_one(compared, case, scratch, judged)?;
+        }
+    }
     let mut report = Report::new(options.scale, options.nodes, options.runs, judged);
     for run in 0..options.runs {
         for case in cases {

@@ -181,6 +181,7 @@ impl<'a> Plan<'a> {
         let mut args: Vec<OsString> = vec!["coordinator".into(), "--dir".into(), self.dir.join(&name).into()];
         args.extend(["--key".into(), self.dir.join(format!("owner{suffix}.key")).into()]);
         args.extend(["--port".into(), self.port_of(index).to_string().into()]);
+        args.extend(self.args.cache.iter().flat_map(|size| ["--cache".into(), OsString::from(size)]));
         args.extend(self.money.iter().flat_map(Money::flags));
         args.extend(bootstrap.iter().flat_map(|addr| ["--bootstrap".into(), OsString::from(*addr)]));
         self.launch(name, args)
