@@ -402,9 +402,10 @@ pub(crate) struct DevnetUp {
     /// Return once it is up
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Node I misbehaves: wrong-value, drop-rows, stall, corrupt-block, inflate, equivocate (may be repeated)
-    #[arg(long, value_name = "I=MODE", value_parser = liar)]
-    pub(crate) liar: Vec<(u32, LiarMode)>,
+    /// Nodes I, J... misbehave: wrong-value, drop-rows, duplicate-rows, misroute, stall, corrupt-block, inflate,
+    /// equivocate, copycat, sleeper[:N], collude, replay (may be repeated)
+    #[arg(long, value_name = "I[,J]=MODE", value_parser = liars)]
+    pub(crate) liar: Vec<Liars>,
     /// Number of coordinators, on ports counting up from --port
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) coordinators: u32,
@@ -426,10 +427,18 @@ pub(crate) struct DevnetUp {
     pub(crate) chain: Option<String>,
 }
 
-fn liar(text: &str) -> Result<(u32, LiarMode), String> {
-    let (index, mode) = text.split_once('=').ok_or("write it like 2=wrong-value")?;
-    let index = index.parse().map_err(|_| format!("'{index}' is not the index of a node"))?;
-    Ok((index, mode.parse().map_err(|e: conun_types::Error| e.hint.unwrap_or(e.message))?))
+/// Nodes of a local network that cheat, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Liars {
+    pub(crate) nodes: Vec<u32>,
+    pub(crate) mode: LiarMode,
+}
+
+fn liars(text: &str) -> Result<Liars, String> {
+    let (nodes, mode) = text.split_once('=').ok_or("write it like 2=wrong-value, or 2,5=collude")?;
+    let index = |text: &str| text.parse().map_err(|_| format!("'{text}' is not the index of a node"));
+    let nodes = nodes.split(',').map(index).collect::<Result<Vec<u32>, _>>()?;
+    Ok(Liars { nodes, mode: mode.parse().map_err(|e: conun_types::Error| e.hint.unwrap_or(e.message))? })
 }
 
 /// Which local network.
@@ -466,6 +475,7 @@ mod tests {
         for line in [
             "conun demo --json",
             "conun devnet up --dir d --nodes 6 --port 7400 --detach --json --liar 2=wrong-value --liar 3=stall",
+            "conun devnet up --dir d --liar 2,5,7=collude --liar 0=sleeper:3",
             "conun devnet down --dir d",
             "conun devnet status --dir d --json",
             "conun coordinator --dir d --bootstrap /ip4/127.0.0.1/tcp/1 --port 0 --verify off",
@@ -519,6 +529,8 @@ mod tests {
             "conun sql --format xml",
             "conun devnet up --dir d --liar 2=saint",
             "conun devnet up --dir d --liar x",
+            "conun devnet up --dir d --liar 1,=collude",
+            "conun devnet up --dir d --liar 1=sleeper:x",
             "conun devnet up --dir d --nodes 0",
             "conun node --dir d --store lots",
             "conun node --dir d --memory 1MiB",

@@ -99,36 +99,6 @@ fn two_of_six_nodes_may_die() {
 }
 
 #[test]
-fn liars_are_named_and_nobody_else() {
-    for mode in ["wrong-value", "drop-rows", "corrupt-block"] {
-        let net = Devnet::up(&["--liar", &format!("3={mode}")]);
-        net.put_flights(&[]);
-        let mut named = Vec::new();
-        for case in NYCFLIGHTS13 {
-            assert_eq!(case.check_csv(&net.csv(case.sql)), Ok(()), "{mode}: {}", case.name);
-            named.extend(net.last_job()["liars"].as_array().unwrap().clone());
-        }
-        named.dedup();
-        assert_eq!(named, [serde_json::Value::from(net.node_id(3))], "{mode}");
-    }
-}
-
-#[test]
-fn a_stalling_node_is_late_and_no_liar() {
-    let net = Devnet::up(&["--liar", "2=stall"]);
-    net.put_flights(&[]);
-    let (mut late, mut liars) = (Vec::new(), 0);
-    for case in &NYCFLIGHTS13[..4] {
-        assert_eq!(case.check_csv(&net.csv(case.sql)), Ok(()), "{}", case.name);
-        let job = net.last_job();
-        late.extend(job["late"].as_array().unwrap().clone());
-        liars += job["liars"].as_array().map_or(0, Vec::len);
-    }
-    late.dedup();
-    assert_eq!((late, liars), (vec![serde_json::Value::from(net.node_id(2))], 0));
-}
-
-#[test]
 fn everything_is_there_after_a_restart_even_without_the_coordinators_folder() {
     let mut net = Devnet::up(&[]);
     net.put_flights(&[]);

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use conun_types::{MemoryClass, NodeId};
 
-use crate::twin::LiarMode;
+use crate::twin::mode::LiarMode;
 
 /// What a volunteer lends, and to whom.
 #[derive(Debug, Clone)]

@@ -20,4 +20,4 @@ pub mod twin;
 pub use crate::cashier::{PayTerms, till_path};
 pub use crate::config::NodeConfig;
 pub use crate::service::NodeService;
-pub use crate::twin::LiarMode;
+pub use crate::twin::mode::LiarMode;

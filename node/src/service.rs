@@ -142,8 +142,21 @@ impl NodeService {
         self.capabilities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The network, once there is one.
+    pub(crate) fn network(&self) -> Option<Arc<dyn Network>> {
+        self.network.get().cloned()
+    }
+
     fn welcome(&self, from: &NodeId) -> bool {
         self.desk().terms().welcome(from)
+    }
+
+    /// The envelope of a task that was accepted.
+    pub(crate) fn envelope(&self, from: NodeId, offer: &TaskOffer, encoded: &[u8]) -> Result<TaskEnvelope, Failure> {
+        if !self.desk().is_open(&from, &offer.order.order) {
+            return Err(Failure::Refused("no such offer was accepted".into()));
+        }
+        open_envelope(offer, encoded).map_err(Failure::Refused)
     }
 
     /// Runs an accepted task, in the time that its offer gives.
@@ -153,16 +166,13 @@ impl NodeService {
         offer: &TaskOffer,
         encoded: &Bytes,
     ) -> Result<Executed, (Failure, Vec<Complaint>)> {
-        if !self.desk().is_open(&from, &offer.order.order) {
-            return Err((Failure::Refused("no such offer was accepted".into()), Vec::new()));
-        }
-        let envelope = open_envelope(offer, encoded).map_err(|reason| (Failure::Refused(reason), Vec::new()))?;
+        let envelope = self.envelope(from, offer, encoded).map_err(|failure| (failure, Vec::new()))?;
         let node = Surroundings {
             local: self.id(),
             store: self.store.clone(),
             capabilities: self.capabilities.clone(),
             opened: self.opened.clone(),
-            network: self.network.get().cloned(),
+            network: self.network(),
             clock: self.clock.clone(),
         };
         let fetch = TaskFetch::new(node, &envelope, offer.sources.clone());
@@ -241,16 +251,13 @@ impl NodeService {
         })
     }
 
+    /// To whoever cannot open it, a block is as good as missing: a node that tells whether it has made a block of some
+    /// name gives its vote away.
     fn may_read(&self, request: &ReadBlock) -> Result<(), BlockError> {
-        if self.store.is_public(&request.cid) {
-            return Ok(());
-        }
-        if !self.store.contains(&request.cid) {
-            return Err(BlockError::NotFound);
-        }
-        match request.capability {
-            Some(capability) if self.capabilities().allows(&request.cid, &capability) => Ok(()),
-            _ => Err(BlockError::Denied),
+        let opens = |capability| self.capabilities().allows(&request.cid, &capability);
+        match self.store.is_public(&request.cid) || request.capability.is_some_and(opens) {
+            true => Ok(()),
+            false => Err(BlockError::NotFound),
         }
     }
 
@@ -415,7 +422,9 @@ impl Volunteer for NodeService {
         }
         match request {
             ControlRequest::Hello => ControlReply::Hello(self.hello()),
-            ControlRequest::Has(cids) => ControlReply::Has(cids.iter().map(|cid| self.store.contains(cid)).collect()),
+            ControlRequest::Has(cids) => {
+                ControlReply::Has(cids.iter().map(|cid| self.store.shows(&from, cid)).collect())
+            }
             ControlRequest::Renew { cids, lease } => self.renew(from, &cids, lease),
             ControlRequest::EndLease(lease) => match self.store.end_lease(from, lease) {
                 Ok(()) => ControlReply::Done,

@@ -269,6 +269,13 @@ impl Store {
         self.state().leases.is_public(cid)
     }
 
+    /// Whether `from` may know that the block is here: it is public, or under a lease of `from`. To anybody else a private
+    /// block is as good as missing: who asks for the right names would learn what others have made.
+    #[must_use]
+    pub fn shows(&self, from: &NodeId, cid: &Cid) -> bool {
+        self.state().shows(from, cid)
+    }
+
     /// Keeps blocks that are here under a new or renewed lease of `from`; says which of them are. With no ids, renews
     /// the lease for what it holds. Private blocks of others are as good as missing: else a lease would open them.
     ///
@@ -280,8 +287,7 @@ impl Store {
         }
         self.check_lease(&lease)?;
         let mut state = self.state();
-        let here: Vec<bool> =
-            cids.iter().map(|c| state.leases.is_public(c) || state.leases.held_by(&from, c)).collect();
+        let here: Vec<bool> = cids.iter().map(|cid| state.shows(&from, cid)).collect();
         let fresh = self.not_yet_held(&state, &from, cids, &here, &lease)?;
         let change = match fresh.is_empty() {
             true if !state.leases.has_lease(&from, &lease.id) => return Ok(here),
@@ -423,6 +429,10 @@ impl State {
             journal: None,
             reserved: HashMap::new(),
         }
+    }
+
+    fn shows(&self, from: &NodeId, cid: &Cid) -> bool {
+        self.leases.is_public(cid) || self.leases.held_by(from, cid)
     }
 
     /// Writes a change down, then makes it; returns the blocks that nothing keeps any more.

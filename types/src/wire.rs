@@ -181,7 +181,7 @@ pub struct Payment {
 pub enum ControlRequest {
     /// Who are you?
     Hello,
-    /// Which of these do you have?
+    /// Which of these do you have? Private blocks are told to those who keep them there.
     Has(Vec<Cid>),
     /// Keep these under `lease` (from a new or a renewed lease); tells which of them it has.
     Renew {
@@ -260,10 +260,10 @@ pub struct WriteBlock {
 /// Why a block is not to be had, or not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum BlockError {
-    /// The node has no such block.
+    /// The node has no such block, or none that the asker's capability opens: it does not tell which.
     #[error("no such block")]
     NotFound,
-    /// The capability is missing or wrong, or the coordinator is not welcome.
+    /// The coordinator is not welcome.
     #[error("denied")]
     Denied,
     /// The node's or the coordinator's quota is used up.

@@ -73,7 +73,9 @@ impl Network for Link {
     }
 
     fn volunteers(&self) -> Vec<(PeerAddr, Hello)> {
-        Vec::new()
+        let seats = self.wire.0.lock().unwrap();
+        let others = seats.iter().filter(|(id, _)| **id != self.local);
+        others.map(|(id, volunteer)| (PeerAddr { id: *id, addrs: Vec::new() }, volunteer.hello())).collect()
     }
 
     async fn run_task(&self, peer: &PeerAddr, offer: TaskOffer, envelope: Bytes) -> Result<Answer, CallError> {

@@ -121,6 +121,8 @@ fn a_lease_never_opens_anothers_private_block() {
     let lease = Lease { id: LeaseId::named("x"), kind: LeaseKind::Table, expires: 3000 };
     assert_eq!(store.renew(node(2), &[cid(1), cid(2), cid(3)], lease).unwrap(), [false, true, false]);
     assert!(!store.is_public(&cid(1)) && store.is_public(&cid(2)));
+    let shown = |from, n| store.shows(&node(from), &cid(n));
+    assert_eq!([shown(1, 1), shown(2, 1), shown(3, 2), shown(3, 3)], [true, false, true, false]);
     assert_eq!(store.renew(node(1), &[], Lease { id: LeaseId::named("none"), ..lease }).unwrap(), [false; 0]);
     store.end_lease(node(1), LeaseId::named("Table")).unwrap();
     assert!(store.contains(&cid(2)), "the second coordinator still keeps it");

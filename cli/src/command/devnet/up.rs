@@ -1,6 +1,7 @@
 //! `conun devnet up`: nodes first, then coordinators that know all of them; done once everybody sees everybody.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -8,6 +9,7 @@ use std::{
 };
 
 use conun_api::{Client, DEFAULT_PORT};
+use conun_node::LiarMode;
 use conun_types::{Address, Error, Result};
 use futures::future::try_join_all;
 
@@ -72,6 +74,8 @@ struct Plan<'a> {
     nodes: u32,
     port: u16,
     money: Option<Money>,
+    /// How nodes cheat, by index.
+    liars: BTreeMap<u32, LiarMode>,
 }
 
 /// What `--chain` is for a devnet that stops paying.
@@ -88,10 +92,7 @@ impl<'a> Plan<'a> {
     fn new(args: &'a DevnetUp, dir: PathBuf, old: Option<&State>) -> Result<Self> {
         let nodes = args.nodes.or(old.map(|s| s.size)).unwrap_or(NODES);
         let port = args.port.or(old.map(|s| s.port)).unwrap_or(DEFAULT_PORT);
-        if let Some((index, _)) = args.liar.iter().find(|(index, _)| *index >= nodes) {
-            return Err(Error::usage(format!("there is no node {index} among {nodes}")).with_hint("nodes count from 0"));
-        }
-        Ok(Self { args, dir, nodes, port, money: None })
+        Ok(Self { args, dir, nodes, port, money: None, liars: liars(args, nodes)? })
     }
 
     /// `--chain` as it is given now, else as the last time.
@@ -165,7 +166,7 @@ impl<'a> Plan<'a> {
         let mut args: Vec<OsString> = vec!["node".into(), "--dir".into()];
         args.push(self.dir.join(format!("node-{index}")).into());
         let option = |name: &str, value: Option<String>| value.map(|v| [OsString::from(name), OsString::from(v)]);
-        let liar = self.args.liar.iter().find(|(i, _)| *i == index).map(|(_, mode)| mode.to_string());
+        let liar = self.liars.get(&index).map(LiarMode::to_string);
         args.extend(option("--bootstrap", bootstrap.map(str::to_owned)).into_iter().flatten());
         args.extend(option("--liar", liar).into_iter().flatten());
         args.extend(option("--store", self.args.store.clone()).into_iter().flatten());
@@ -202,6 +203,21 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
+}
+
+/// How nodes are to cheat, by index.
+fn liars(args: &DevnetUp, nodes: u32) -> Result<BTreeMap<u32, LiarMode>> {
+    let mut modes = BTreeMap::new();
+    for (index, mode) in args.liar.iter().flat_map(|liars| liars.nodes.iter().map(|index| (*index, liars.mode))) {
+        if index >= nodes {
+            return Err(Error::usage(format!("there is no node {index} among {nodes}")).with_hint("nodes count from 0"));
+        }
+        if let Some(other) = modes.insert(index, mode) {
+            let what = format!("node {index} cannot be both '{other}' and '{mode}'");
+            return Err(Error::usage(what).with_hint("name each node once in --liar"));
+        }
+    }
+    Ok(modes)
 }
 
 /// Waits until the coordinator at `url` sees `nodes` volunteers.
