@@ -159,7 +159,7 @@ fn adbc(python: &Path, script: &Path) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("conun-adbc-{}", std::process::id()));
     let tables: Vec<(&str, PathBuf)> =
         conun_sql_examples::TABLES.iter().map(|(name, _)| (*name, data.join(format!("{name}.parquet")))).collect();
-    let devnet = Devnet::up(&bin, &scratch, ADBC_NODES, &tables)?;
+    let devnet = Devnet::up(&bin, &scratch, ADBC_NODES, &[], &tables)?;
     let queries = repo::root().join("sql-examples/nycflights13/queries");
     let result = must(Command::new(python).arg(script).arg(devnet.url()).arg(queries));
     drop(devnet);

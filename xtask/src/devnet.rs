@@ -34,11 +34,20 @@ pub(crate) struct Devnet {
 }
 
 impl Devnet {
-    /// Starts `nodes` volunteers and a coordinator on a free port, in folder `dir`, and puts `tables`: names and files.
-    pub(crate) fn up(bin: &Path, dir: &Path, nodes: usize, tables: &[(&str, PathBuf)]) -> Result<Self> {
+    /// Starts `nodes` volunteers and a coordinator on a free port, in folder `dir`, with further `options` of `devnet up`, and
+    /// puts `tables`: names and files.
+    pub(crate) fn up(
+        bin: &Path,
+        dir: &Path,
+        nodes: usize,
+        options: &[&str],
+        tables: &[(&str, PathBuf)],
+    ) -> Result<Self> {
         let (conun, dir) = (bin.join("conun"), dir.to_owned());
         let mut up = Command::new(&conun);
-        up.args(["devnet", "up", "--detach", "--port", "0", "--nodes", &nodes.to_string(), "--dir"]).arg(&dir);
+        up.args(["devnet", "up", "--detach", "--port", "0", "--nodes", &nodes.to_string(), "--dir"])
+            .arg(&dir)
+            .args(options);
         must(&mut up)?;
         let started = status(&conun, &dir).map(|status| Self { conun: conun.clone(), dir: dir.clone(), status });
         let devnet = started.inspect_err(|_| down(&conun, &dir))?;
@@ -65,10 +74,14 @@ impl Devnet {
         self.status.coordinator.pid
     }
 
+    /// The nodes' processes.
+    pub(crate) fn nodes(&self) -> Vec<u32> {
+        self.status.nodes.iter().map(|node| node.pid).collect()
+    }
+
     /// The coordinator's and the nodes' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let nodes = self.status.nodes.iter().map(|node| node.pid);
-        std::iter::once(self.status.coordinator.pid).chain(nodes).collect()
+        std::iter::once(self.status.coordinator.pid).chain(self.nodes()).collect()
     }
 }
 

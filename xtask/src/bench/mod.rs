@@ -6,7 +6,7 @@
 mod contender;
 mod latency;
 mod measure;
-mod proc;
+pub(crate) mod proc;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -76,12 +76,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
 }
 
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     must(Command::new("cargo").args(["build", "--release", "-p", "conun-cli", "-p", "conun-benches"]))
 }
 
 /// TPC-H as Parquet at `scale`, made once and kept in the cache folder.
-fn prepare_data(bin: &Path, scale: f64) -> Result<PathBuf> {
+pub(crate) fn prepare_data(bin: &Path, scale: f64) -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache =
         cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).unwrap_or_else(std::env::temp_dir);
@@ -98,7 +98,7 @@ fn measure_all(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Re
         0 => None,
         nodes => {
             let tables = TABLES.map(|table| (table, data.join(format!("{table}.parquet"))));
-            Some(Devnet::up(bin, &scratch.join("devnet"), nodes, &tables)?)
+            Some(Devnet::up(bin, &scratch.join("devnet"), nodes, &[], &tables)?)
         }
     };
     let contenders = contender::all(bin, data, devnet.as_ref());

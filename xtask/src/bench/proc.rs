@@ -69,6 +69,11 @@ fn sum(processes: &HashMap<u32, Process>, roots: &[u32]) -> Usage {
     })
 }
 
+/// `root` and all that descend from it, now.
+pub(crate) fn tree(root: u32) -> Vec<u32> {
+    trees(&all(), &[root]).into_iter().collect()
+}
+
 /// What `roots` and their descendants use now.
 pub(super) fn usage(roots: &[u32]) -> Usage {
     if roots.is_empty() { Usage::default() } else { sum(&all(), roots) }
