@@ -162,9 +162,7 @@ impl Engine {
 
     /// A copy of the planning session; `now()` is the moment at which it is made.
     pub(crate) fn fresh_state(&self) -> SessionState {
-        let mut state = datafusion::execution::SessionStateBuilder::new_from_existing(self.state.clone()).build();
-        state.mark_start_execution();
-        state
+        conun_planner::at_moment(&self.state, self.parts.clock.now())
     }
 
     /// Whom this coordinator believes.
@@ -582,7 +580,7 @@ impl Engine {
 
 /// `plan` as it is run: physical, with the schema of the answer.
 async fn planned(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
-    let physical = state.create_physical_plan(plan).await.map_err(|e| conun_planner::plan_error(&e))?;
+    let physical = conun_planner::physical_plan(state, plan).await?;
     let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
     Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })
 }

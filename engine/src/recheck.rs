@@ -7,9 +7,9 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
-use arrow::temporal_conversions::timestamp_ns_to_datetime;
 use conun_types::{Error, JobId, Result};
 use datafusion::execution::SessionState;
 use futures::TryStreamExt;
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replay {
     /// Its `now()`, in nanoseconds of Unix time.
-    now: i64,
+    now: u64,
     /// Hash over the shards that it read.
     inputs: [u8; 32],
 }
@@ -35,14 +35,12 @@ impl Replay {
     /// Of a statement that is planned in `state` and reads `shards`.
     pub(crate) fn of(state: &SessionState, shards: &JobShards) -> Option<Self> {
         let now = state.execution_props().query_execution_start_time?.timestamp_nanos_opt()?;
-        Some(Self { now, inputs: inputs_hash(shards) })
+        Some(Self { now: now.try_into().ok()?, inputs: inputs_hash(shards) })
     }
 
     /// `state` at the moment of the first time.
-    fn at_that_time(self, mut state: SessionState) -> SessionState {
-        let now = timestamp_ns_to_datetime(self.now).map(|now| now.and_utc());
-        state.execution_props_mut().query_execution_start_time = now;
-        state
+    fn at_that_time(self, state: &SessionState) -> SessionState {
+        conun_planner::at_moment(state, Duration::from_nanos(self.now))
     }
 }
 
@@ -109,7 +107,7 @@ impl Engine {
             return Ok(None);
         }
         let replay = replay.ok_or_else(|| Error::data("it was no SQL statement"))?;
-        let state = replay.at_that_time(self.fresh_state());
+        let state = replay.at_that_time(&self.fresh_state());
         let options = JobOptions { verify: Some(Verify::Quorum), no_cache: true, ..JobOptions::default() };
         let again = self.submit_at(&state, &record.sql, &options).await?;
         if self.live(again.id)?.replay != Some(replay) {

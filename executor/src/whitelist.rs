@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use conun_types::{Cid, Failure, OutputSpec, TaskEnvelope, task::MAX_BLOCKS};
+use conun_types::{Cid, Failure, OutputSpec, TaskEnvelope, profile, task::MAX_BLOCKS};
 use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
     datasource::{
@@ -18,32 +18,6 @@ use datafusion::{
 };
 
 use crate::{block_reader::BlockReaderExec, object_store::SHARDS_URL};
-
-/// Operators without conditions of their own.
-const OPERATORS: &[&str] = &[
-    "BoundedWindowAggExec",
-    "CoalesceBatchesExec",
-    "CoalescePartitionsExec",
-    "CooperativeExec",
-    "CrossJoinExec",
-    "EmptyExec",
-    "FilterExec",
-    "GlobalLimitExec",
-    "HashJoinExec",
-    "LocalLimitExec",
-    "NestedLoopJoinExec",
-    "PartialSortExec",
-    "PlaceholderRowExec",
-    "ProjectionExec",
-    "ScalarSubqueryExec",
-    "SortExec",
-    "SortExec(TopK)",
-    "SortMergeJoinExec",
-    "SortPreservingMergeExec",
-    "UnionExec",
-    "UnnestExec",
-    "WindowAggExec",
-];
 
 /// Aggregates of distinct values whose result does not depend on the order of the values: exact, or sorted first.
 const UNORDERED: &[&str] = &[
@@ -128,7 +102,7 @@ impl Walk {
         if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
             return aggregate.aggr_expr().iter().try_for_each(|expr| check_distinct(expr));
         }
-        if OPERATORS.contains(&plan.name()) { Ok(()) } else { refused(format!("operator {}", plan.name())) }
+        if profile::OPERATORS.contains(&plan.name()) { Ok(()) } else { refused(format!("operator {}", plan.name())) }
     }
 
     fn check_source(&self, source: &DataSourceExec) -> Result<(), Failure> {
@@ -183,7 +157,8 @@ fn check_distinct(expr: &AggregateFunctionExpr) -> Result<(), Failure> {
     if !expr.is_distinct() || UNORDERED.contains(&name) {
         return Ok(());
     }
-    if expr.field().data_type().is_floating() || (name == "array_agg" && expr.order_bys().is_empty()) {
+    let lists = matches!(name, "array_agg" | "string_agg");
+    if expr.field().data_type().is_floating() || (lists && expr.order_bys().is_empty()) {
         return refused(format!("{name}(DISTINCT ..) adds up in no fixed order"));
     }
     Ok(())

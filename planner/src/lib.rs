@@ -4,14 +4,18 @@
 //! deterministic. What it must not know: nodes, stages, replicas, sockets. Nothing here reads a clock or draws a
 //! random number (planner/clippy.toml).
 
-mod determinism;
+mod passes;
+mod place;
+mod refusal;
 mod session;
 mod statement;
 mod table;
 
-pub use determinism::refuse_unreproducible;
+pub use passes::{moment::at_moment, refuse_unreproducible};
+pub use place::Place;
+pub use refusal::Refusal;
 pub use session::{session_config, session_state};
-pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, placement};
+pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, physical_plan, placement};
 pub use table::{SHARD_STORE, Shard, ShardTable};
 
 use datafusion::common::SchemaError;

@@ -23,7 +23,7 @@ pub fn session_config() -> Result<SessionConfig> {
 }
 
 /// A planning session over `tables`, with DataFusion's own optimizers and functions, but those of floats that would
-/// depend on order or platform from [`conun_functions`].
+/// depend on order or platform from [`conun_functions`], and with the rewriting [passes](crate::passes).
 ///
 /// # Errors
 /// As [`session_config`].
@@ -32,6 +32,7 @@ pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> 
     catalog.register_schema("public", tables).map_err(|e| Error::internal(e.to_string()))?;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
     conun_functions::register(&mut state).map_err(|e| Error::internal(e.to_string()))?;
+    crate::passes::register(&mut state);
     state.catalog_list().register_catalog("conun".to_owned(), Arc::new(catalog));
     Ok(state)
 }

@@ -1,16 +1,23 @@
 //! Statements: which ones are queries, where they run, and whether they order their rows.
 
+use std::sync::Arc;
+
 use conun_types::{Error, Result};
 use datafusion::{
-    common::tree_node::TreeNodeRecursion,
+    common::{TableReference, tree_node::TreeNodeRecursion},
     datasource::source_as_provider,
-    execution::SessionState,
-    execution::context::SQLOptions,
+    execution::{SessionState, context::SQLOptions},
     logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlan,
     sql::{parser::Statement, sqlparser::ast::Statement as Sql},
 };
 
-use crate::{determinism::refuse_unreproducible, plan_error, table::ShardTable};
+use crate::{
+    passes::{self, runnable},
+    place, plan_error,
+    refusal::Refusal,
+    table::ShardTable,
+};
 
 /// Where a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +36,69 @@ pub enum Placement {
 pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
-    let (is_query, verb) = (is_query(&statement), verb(sql));
-    let refused = || {
-        Error::data(format!("only queries run on the network, not {verb}"))
-            .with_hint("store data with: conun put TABLE PATH")
-    };
     // Before planning: it would complain of tables that the statement is about to make.
-    if !is_query {
-        return Err(refused());
+    if !is_query(&statement) {
+        return Err(no_query(&statement, sql));
     }
-    let plan = state.statement_to_plan(statement).await.map_err(|e| plan_error(&e))?;
+    let plan = state.statement_to_plan(statement.clone()).await.map_err(|e| plan_error(&e))?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_queries.verify_plan(&plan).map_err(|_| refused())?;
-    if placement(&plan)? == Placement::Network {
-        refuse_unreproducible(&plan)?;
+    only_queries.verify_plan(&plan).map_err(|_| no_query(&statement, sql))?;
+    let ast = match &statement {
+        Statement::Statement(sql) => Some(sql.as_ref()),
+        _ => None,
+    };
+    let reads = Reads::of(&plan)?;
+    if reads.network && !explains(&plan) {
+        if matches!(plan, LogicalPlan::Analyze(_)) {
+            return Err(analysis(sql));
+        }
+        passes::refuse(&plan, ast)?;
+        reads.refuse_mixture(ast)?;
     }
     Ok(plan)
+}
+
+/// The plan that tasks are cut from.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Data`] where it cannot be planned, or not so that nodes can run it.
+pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let physical = state.create_physical_plan(plan).await.map_err(|e| plan_error(&e))?;
+    if placement(plan)? == Placement::Network {
+        runnable::check(&physical)?;
+    }
+    Ok(physical)
+}
+
+/// Why a statement that changes something is refused.
+fn no_query(statement: &Statement, sql: &str) -> Error {
+    let construct = verb(statement);
+    let instead = match construct.as_str() {
+        "COPY" => "write an answer to a file with: conun sql -o FILE",
+        _ => "store data with: conun put TABLE PATH",
+    };
+    let reason = "is no query, and only queries run on the network";
+    Refusal { construct, place: place::of_statement(sql), reason, instead }.into()
+}
+
+/// Times differ from run to run: no two replicas would agree.
+fn analysis(sql: &str) -> Error {
+    Refusal {
+        construct: "EXPLAIN ANALYZE".to_owned(),
+        place: place::of_statement(sql),
+        reason: "measures time, which no replica repeats",
+        instead: "run the statement, then see its stages with: conun job show",
+    }
+    .into()
+}
+
+/// The verb of a statement, in capitals.
+fn verb(statement: &Statement) -> String {
+    let text = match statement {
+        Statement::Explain(explain) => return format!("EXPLAIN {}", verb(&explain.statement)),
+        other => other.to_string(),
+    };
+    text.split_whitespace().next().unwrap_or_default().to_uppercase()
 }
 
 /// What a requester may ask of a statement before it runs, beside its plan.
@@ -90,33 +144,60 @@ fn is_query(statement: &Statement) -> bool {
     }
 }
 
-/// The first word of a statement, in capitals.
-fn verb(sql: &str) -> String {
-    let word = sql.split_whitespace().find(|word| word.starts_with(char::is_alphabetic)).unwrap_or("this");
-    word.trim_end_matches(';').to_uppercase()
-}
-
 /// Where `plan` runs.
 ///
 /// # Errors
 /// [`conun_types::ErrorKind::Data`] where it joins tables of the network with others.
 pub fn placement(plan: &LogicalPlan) -> Result<Placement> {
-    if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::DescribeTable(_)) {
+    if explains(plan) {
         return Ok(Placement::Local);
     }
-    let (mut network, mut local) = (0usize, 0usize);
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let provider = source_as_provider(&scan.source)?;
-            if provider.is::<ShardTable>() { network += 1 } else { local += 1 }
+    let reads = Reads::of(plan)?;
+    reads.refuse_mixture(None)?;
+    Ok(if reads.network { Placement::Network } else { Placement::Local })
+}
+
+fn explains(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::DescribeTable(_))
+}
+
+/// What a plan reads.
+#[derive(Debug, Default)]
+struct Reads {
+    /// Tables of the network.
+    network: bool,
+    /// The first table that only the coordinator has.
+    local: Option<TableReference>,
+}
+
+impl Reads {
+    fn of(plan: &LogicalPlan) -> Result<Self> {
+        let mut reads = Self::default();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                match source_as_provider(&scan.source)?.is::<ShardTable>() {
+                    true => reads.network = true,
+                    false => reads.local = reads.local.take().or_else(|| Some(scan.table_name.clone())),
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map_err(|e| plan_error(&e))?;
+        Ok(reads)
+    }
+
+    /// Tasks of volunteers cannot read what only the coordinator has, and it does not run half a statement itself.
+    fn refuse_mixture(&self, statement: Option<&Sql>) -> Result<()> {
+        let Some(table) = self.local.as_ref().filter(|_| self.network) else { return Ok(()) };
+        let name = table.table().trim_end_matches("()").to_lowercase();
+        let place = statement.and_then(|s| place::of_relation(s, |parts| parts.last() == Some(&name)));
+        Err(Refusal {
+            construct: table.to_string(),
+            place,
+            reason: "is computed by the coordinator and cannot be joined with tables of the network",
+            instead: "store it as a table with conun put, or write its rows as VALUES",
         }
-        Ok(TreeNodeRecursion::Continue)
-    })
-    .map_err(|e| plan_error(&e))?;
-    match (network, local) {
-        (0, _) => Ok(Placement::Local),
-        (_, 0) => Ok(Placement::Network),
-        _ => Err(Error::data("a statement reads either tables of the network or information_schema, not both")),
+        .into())
     }
 }
 

@@ -12,7 +12,7 @@ pub const BATCH_ROWS: usize = 8192;
 pub const SHUFFLE_PARTITIONS: usize = 4;
 
 /// Name and version, for people.
-pub const NAME: &str = "conun-2";
+pub const NAME: &str = "conun-3";
 
 /// How floats are summed and which libm computes: `conun_functions::VERSION` (a test in executor/ compares them). Sums
 /// are exact until one last rounding; DataFusion's own follow the order of rows and the width of vectors.
@@ -43,7 +43,36 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("datafusion.execution.time_zone", "+00:00"),
 ];
 
-/// BLAKE3 of the profile's name, functions and settings; computed once, as every offer and every volunteer is compared with it.
+/// Operators that tasks are made of: what is not listed interleaves by timing, reads what no node has, or was not looked
+/// at. Nodes look closer at some of them (executor/, `whitelist`); exchanges end stages and are no operators of a task.
+pub const OPERATORS: &[&str] = &[
+    "AggregateExec",
+    "BoundedWindowAggExec",
+    "CoalesceBatchesExec",
+    "CoalescePartitionsExec",
+    "CooperativeExec",
+    "CrossJoinExec",
+    "DataSourceExec",
+    "EmptyExec",
+    "FilterExec",
+    "GlobalLimitExec",
+    "HashJoinExec",
+    "LocalLimitExec",
+    "NestedLoopJoinExec",
+    "PartialSortExec",
+    "PlaceholderRowExec",
+    "ProjectionExec",
+    "ScalarSubqueryExec",
+    "SortExec",
+    "SortExec(TopK)",
+    "SortMergeJoinExec",
+    "SortPreservingMergeExec",
+    "UnionExec",
+    "UnnestExec",
+    "WindowAggExec",
+];
+
+/// BLAKE3 of the profile's name, functions, settings and operators; computed once, as every offer and every volunteer is compared with it.
 #[must_use]
 pub fn hash() -> [u8; 32] {
     static HASH: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(compute_hash);
@@ -57,6 +86,9 @@ fn compute_hash() -> [u8; 32] {
     }
     for (key, value) in SETTINGS {
         hasher.update(key.as_bytes()).update(b"=").update(value.as_bytes()).update(&[0]);
+    }
+    for operator in OPERATORS {
+        hasher.update(operator.as_bytes()).update(&[0]);
     }
     *hasher.finalize().as_bytes()
 }

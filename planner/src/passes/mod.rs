@@ -1,0 +1,76 @@
+//! The passes that make plans reproducible, one file each: what is rewritten, what is refused.
+//!
+//! | pass | on | does |
+//! |---|---|---|
+//! | [`moment`] | sessions | `now()` and its kin become constants |
+//! | [`distinct_order`] | logical plans | `array_agg(DISTINCT ..)` and `string_agg(DISTINCT ..)` are sorted |
+//! | [`volatile`] | logical plans | refuses functions of more than their arguments |
+//! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
+//! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
+//! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
+//!
+//! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
+//! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
+
+pub(crate) mod distinct_order;
+pub(crate) mod moment;
+pub(crate) mod recursion;
+pub(crate) mod runnable;
+pub(crate) mod volatile;
+pub(crate) mod window_distinct;
+
+use std::sync::Arc;
+
+use conun_types::Result;
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    execution::SessionState,
+    logical_expr::{Expr, LogicalPlan},
+    sql::sqlparser::ast::Statement,
+};
+
+use crate::{plan_error, refusal::Refusal};
+
+/// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
+type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
+
+const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, recursion::refusal];
+
+/// Adds the rewriting passes to a session.
+pub(crate) fn register(state: &mut SessionState) {
+    state.add_analyzer_rule(Arc::new(distinct_order::DistinctOrder));
+    state.add_analyzer_rule(Arc::new(window_distinct::WindowDistinct));
+}
+
+/// Fails on the first construct of `plan` that cannot be reproduced.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Data`] naming the construct, with a hint on what to write instead.
+pub fn refuse_unreproducible(plan: &LogicalPlan) -> Result<()> {
+    refuse(plan, None)
+}
+
+/// As [`refuse_unreproducible`], with the construct's place in `statement`.
+pub(crate) fn refuse(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<()> {
+    for pass in REFUSING {
+        if let Some(refusal) = pass(plan, statement)? {
+            return Err(refusal.into());
+        }
+    }
+    Ok(())
+}
+
+/// The first thing that `find` finds in the expressions of `plan`, subqueries included.
+fn find_expr<T>(plan: &LogicalPlan, find: impl Fn(&Expr) -> Option<T>) -> Result<Option<T>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                found = found.take().or_else(|| find(e));
+                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })
+    .map_err(|e| plan_error(&e))?;
+    Ok(found)
+}

@@ -1,0 +1,56 @@
+//! Refuses physical plans with operators or functions that no node runs: better before anyone is asked than by a node.
+//! The earlier passes name constructs; this one is the net below them.
+
+use std::sync::Arc;
+
+use conun_types::{Error, Result, profile};
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    logical_expr::Volatility,
+    physical_expr::ScalarFunctionExpr,
+    physical_plan::{ExecutionPlan, Partitioning, repartition::RepartitionExec},
+};
+
+use crate::plan_error;
+
+/// Fails on the first operator of `plan` that is not in the execution profile.
+pub(crate) fn check(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let mut verdict = Ok(());
+    plan.apply(|node| {
+        verdict = check_operator(node.as_ref()).and_then(|()| check_functions(node.as_ref()));
+        Ok(if verdict.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })
+    .map_err(|e| plan_error(&e))?;
+    verdict
+}
+
+fn check_operator(operator: &dyn ExecutionPlan) -> Result<()> {
+    // Where stages end: an exchange by the hash of a key, never by turns.
+    let exchange = operator.downcast_ref::<RepartitionExec>();
+    let cuts = exchange.is_some_and(|e| matches!(e.partitioning(), Partitioning::Hash(..)));
+    if cuts || profile::OPERATORS.contains(&operator.name()) {
+        return Ok(());
+    }
+    Err(Error::data(format!("the operator {} is not in the execution profile {}", operator.name(), profile::NAME))
+        .with_hint("write the statement without it; EXPLAIN shows what needs it"))
+}
+
+/// What planning should have folded or refused.
+fn check_functions(operator: &dyn ExecutionPlan) -> Result<()> {
+    let mut unstable = None;
+    operator
+        .apply_expressions(&mut |expr| {
+            expr.apply(|e| {
+                let function = e.downcast_ref::<ScalarFunctionExpr>();
+                if let Some(f) = function.filter(|f| f.fun().signature().volatility != Volatility::Immutable) {
+                    unstable = Some(f.name().to_owned());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+        .map_err(|e| plan_error(&e))?;
+    match unstable {
+        Some(name) => Err(Error::internal(format!("{name}() was left in a plan"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! What each rewriting pass makes of a plan, as text: before and after. After a change on purpose, rewrite the files with
+//! `INSTA_UPDATE=always cargo nextest run --release -p conun-planner` and read the difference.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fmt::Write;
+
+use common::session;
+use datafusion::{execution::SessionState, physical_plan::displayable};
+
+/// Statement by statement: the plan as parsed and as optimized, with the passes in between, and what tasks are cut from.
+async fn plans(statements: &[&str]) -> String {
+    let (state, mut text) = (session(), String::new());
+    for sql in statements {
+        let parsed = conun_planner::logical_plan(&state, sql).await.unwrap();
+        let physical = conun_planner::physical_plan(&state, &parsed).await.unwrap();
+        writeln!(text, "{sql}\n\nbefore:\n{}\n", parsed.display_indent()).unwrap();
+        writeln!(text, "after:\n{}\n", state.optimize(&parsed).unwrap().display_indent()).unwrap();
+        let physical = displayable(physical.as_ref()).indent(false).to_string();
+        writeln!(text, "physical:\n{}\n", without_shards(&physical)).unwrap();
+    }
+    text
+}
+
+/// Addresses of shards are long and say nothing here.
+fn without_shards(plan: &str) -> String {
+    let shorten = |line: &str| match (line.find("file_groups="), line.find(", projection=")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &line[..from], &line[to + 2..]),
+        _ => line.to_owned(),
+    };
+    plan.lines().map(shorten).collect::<Vec<_>>().join("\n")
+}
+
+macro_rules! golden {
+    ($($name:ident: $statements:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let plans = plans(&$statements).await;
+            insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(stringify!($name), plans);
+            });
+        }
+    )*};
+}
+
+golden! {
+    moment: [
+        "select k, now() as n, current_date, current_time from t where at < now() - interval '1 hour'",
+        "select k from t group by k having max(at) < now() order by now()",
+    ];
+    distinct_order: [
+        "select array_agg(distinct name) from t",
+        "select k, array_agg(distinct name), string_agg(distinct name, ',') as s from t group by k",
+        "select array_agg(distinct name order by name desc) from t",
+    ];
+    window_distinct: ["select k, array_agg(distinct name) over (partition by k order by v) as names from t"];
+    // Pinned, not rewritten: no pass changes them, and what the executor does with the order is in its own goldens.
+    pinned: [
+        "select * from t limit 10",
+        "select array_agg(v), first_value(name) from t",
+        "select k, row_number() over (order by v) from t",
+        "select distinct on (k) k, v from t order by k, v desc",
+        "select k from t union all select k from small",
+    ];
+}
+
+#[tokio::test]
+async fn the_moment_is_the_one_that_was_given() {
+    let state: SessionState = session();
+    let plan = conun_planner::logical_plan(&state, "select now() from t").await.unwrap();
+    let plan = state.optimize(&plan).unwrap().display_indent().to_string();
+    assert!(plan.contains("1700000000000000000"), "{plan}");
+}

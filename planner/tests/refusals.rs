@@ -1,0 +1,123 @@
+//! Every refused construct names itself, its place and what to write instead; what is not refused is planned.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::session;
+use conun_types::{Error, ErrorKind};
+
+async fn plan(sql: &str) -> Result<(), Error> {
+    let state = session();
+    let logical = conun_planner::logical_plan(&state, sql).await?;
+    conun_planner::physical_plan(&state, &logical).await.map(drop)
+}
+
+/// Statement, then what its error begins with, then a part of the hint.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("select random() from t", "random() (line 1, column 8) gives another value", "md5(id)"),
+    ("select k,\n       v + random()\nfrom t", "random() (line 2, column 12) ", "md5(id)"),
+    ("select k from t where v < RANDOM() and random() < 1", "random() (line 1, column 27) ", "md5(id)"),
+    ("select k from t where k in (select k from small order by random())", "random() (line 1, column 58) ", "md5(id)"),
+    ("with c as (select uuid() as id from t) select * from c", "uuid() (line 1, column 19) gives", "md5(concat"),
+    ("select sum(v) over (order by random()) from t", "random() (line 1, column 30) ", "md5(id)"),
+    ("select input_file_name() from t", "input_file_name() (line 1, column 8) names files", "as a column"),
+    (
+        "select file_row_index() from t",
+        "file_row_index() (line 1, column 8) names files",
+        "row_number() over (order by",
+    ),
+    (
+        "select string_agg(distinct name, ',') over (partition by k) from t",
+        "string_agg(DISTINCT ..) OVER (line 1, column 8) lists values in no fixed order",
+        "GROUP BY",
+    ),
+    (
+        "select string_agg(distinct name, ','), array_agg(distinct tags) over () from t group by tags",
+        "array_agg(DISTINCT ..) OVER (line 1, column 40) ",
+        "GROUP BY",
+    ),
+    (
+        "with recursive r as (select k from t union all select r.k + 1 from r join t on t.k = r.k) select * from r",
+        "WITH RECURSIVE (line 1, column 1) over tables",
+        "join the table with itself",
+    ),
+    ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
+    ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
+    ("create table x as select * from t", "CREATE (line 1, column 1) is no query", "conun put"),
+    ("copy t to 'x.parquet'", "COPY (line 1, column 1) is no query", "conun sql -o"),
+    ("explain insert into t select * from t", "EXPLAIN INSERT (line 1, column 1) is no query", "conun put"),
+    (
+        "select * from t, information_schema.tables where name = table_name",
+        "information_schema.tables (line 1, column 18) is computed by the coordinator",
+        "conun put",
+    ),
+    (
+        "select * from t join generate_series(1, 9) g on k = g.value",
+        "generate_series() (line 1, column 22) is computed by",
+        "VALUES",
+    ),
+];
+
+#[tokio::test]
+async fn a_refusal_names_construct_place_and_alternative() {
+    for (sql, begin, hint) in REFUSED {
+        let error = plan(sql).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Data, "{sql}");
+        assert!(error.message.starts_with(begin), "{sql}:\n{}\n{begin}", error.message);
+        let given = error.hint.unwrap_or_default();
+        assert!(given.contains(hint), "{sql}: {given}");
+        assert!(!error.message.contains('\n'), "{sql}: {}", error.message);
+    }
+}
+
+/// What people write all the time, and what is easily mistaken for a refused construct.
+const PLANNED: &[&str] = &[
+    "select * from t limit 10",
+    "select * from t limit 10 offset 5",
+    "select k, v from t order by v limit 3",
+    "select array_agg(v), string_agg(name, ','), first_value(v), last_value(v), any_value(k) from t",
+    "select k, array_agg(v), first_value(name) from t group by k",
+    "select k, array_agg(distinct name), string_agg(distinct name, '|') from t group by k",
+    "select array_agg(distinct name order by name desc) from t",
+    "select array_agg(distinct name) over (partition by k order by v) from t",
+    "select row_number() over (order by v), rank() over (order by v), ntile(3) over () from t",
+    "select first_value(name) over (partition by k) from t",
+    "select distinct on (k) k, v from t",
+    "select distinct on (k) k, v from t order by k, v desc",
+    "select distinct name from t",
+    "select k from t union select k from small",
+    "select approx_distinct(name), approx_median(v), approx_percentile_cont(0.9) within group (order by v) from t",
+    "select median(v), stddev(v), corr(v, k), sum(distinct v) from t",
+    "select now(), current_date, current_time, current_timestamp, today() from t",
+    "select k from t group by k having max(at) < now() - interval '1 day' order by now()",
+    "select name as random, k as uuid from t",
+    "select 'random()' from t",
+    "select sin(v), power(v, 2), round(v) from t order by sin(v)",
+    "select * from t full join small on t.v < small.v",
+    "select k from t where k not in (select k from small)",
+    "select unnest(tags) from t",
+    "select * from (values (1), (2)) as x(k) join t using (k)",
+    // Without tables of the network nothing is compared.
+    "select random(), uuid()",
+    "with recursive r as (select 1 as k union all select k + 1 from r where k < 9) select * from r",
+    "select * from generate_series(1, 9)",
+    "explain analyze select 1",
+    "explain select * from t limit 1",
+    "select table_name from information_schema.tables",
+];
+
+#[tokio::test]
+async fn what_can_be_reproduced_is_planned() {
+    for sql in PLANNED {
+        plan(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn dataframes_are_refused_without_a_place() {
+    let plan = session().create_logical_plan("select random() from t").await.unwrap();
+    let error = conun_planner::refuse_unreproducible(&plan).unwrap_err();
+    assert!(error.message.starts_with("random() gives"), "{}", error.message);
+    assert!(error.hint.is_some());
+}
