@@ -16,6 +16,7 @@ use std::{
 use async_trait::async_trait;
 use conun_engine::{JobOptions, JobState};
 use conun_network::MemoryNet;
+use conun_node::NodeConfig;
 use conun_types::{
     Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, TaskOffer, Vote, WorkUnits, eip712::Domain,
     port::OfferReply,
@@ -214,4 +215,39 @@ async fn busy_nodes_are_waited_for_and_failed_ones_get_a_second_chance() {
         assert_eq!(rows, Ok(16), "{busy} busy, {failing} failing: {:?}", record.error);
         assert!(record.liars.is_empty() && sluggish.busy.load(Ordering::SeqCst) == 0);
     }
+}
+
+/// Tasks that take a while.
+struct Slow;
+
+#[async_trait]
+impl Meddler for Slow {
+    fn settle_in(&self, _index: usize, config: &mut NodeConfig) {
+        config.cores = 1;
+    }
+
+    async fn before(&self, _node: NodeId, _offer: &TaskOffer) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_jobs_share_the_volunteers() {
+    let world = World::new(&MemoryNet::new(), 6, &Arc::new(Slow)).await;
+    let alone = world.run().await.1;
+    let tasks: u64 = alone.stages.iter().map(|s| s.tasks).sum();
+    let mut jobs = Vec::new();
+    for _ in 0..8 {
+        jobs.push(world.engine.submit(QUERY, &JobOptions::default()).await.unwrap().id);
+    }
+    // All at once; the moment at which the first one ends is looked at.
+    let run = jobs.iter().map(|id| Box::pin(rows(&world.engine, *id)));
+    let (first, _, others) = futures::future::select_all(run).await;
+    let done = |id: &conun_types::JobId| -> u64 {
+        world.engine.job(&id.to_string()).unwrap().stages.iter().map(|s| s.tasks_done).sum()
+    };
+    let progress: Vec<u64> = jobs.iter().map(done).collect();
+    assert!(progress.iter().all(|done| *done * 2 >= tasks), "of {tasks} tasks each: {progress:?}");
+    assert_eq!(first, Ok(16));
+    assert!(futures::future::join_all(others).await.into_iter().all(|rows| rows == Ok(16)));
 }

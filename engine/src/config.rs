@@ -17,7 +17,7 @@ pub struct EngineConfig {
     pub trust: Rules,
     /// Tasks of a job that are in flight at once.
     pub tasks_in_flight: usize,
-    /// Once one replica has answered, the others have this long, or four times as long as the first took, before a
+    /// Once one replica has answered, the others have this long, or one and a half times as long as the first took, before a
     /// further one is started.
     pub patience: Duration,
     /// How long nobody may answer before a further replica is started.
@@ -26,7 +26,7 @@ pub struct EngineConfig {
     pub task_timeout: Duration,
     /// How long nodes keep a job's blocks without renewal.
     pub job_lease: Duration,
-    /// How long a node that was late or unreachable gets no task while others are free.
+    /// How long a node that was late or unreachable gets no task while others are there; twice as long each further time.
     pub avoid_for: Duration,
     /// Jobs that the journal keeps.
     pub jobs_kept: usize,

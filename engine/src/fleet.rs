@@ -9,17 +9,22 @@ use std::{
 };
 
 use conun_types::{
-    Clock, MemoryClass, NodeId, PeerAddr,
+    Clock, JobId, MemoryClass, NodeId, PeerAddr,
     port::Network,
     wire::{Ask, Hello},
 };
 use tokio::sync::Notify;
+
+use crate::shares::{Held, Shares, Wanted};
 
 /// How long a waiter sleeps before it looks again for volunteers that joined or are no longer busy.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
 /// Tasks that one node gets from us at once, whatever it says of its cores: who says more must not draw more of them.
 const MAX_SEATS: u32 = 64;
+
+/// How often the time doubles for which a node is avoided.
+const MOST_DOUBLINGS: u32 = 6;
 
 /// Which nodes a coordinator works with.
 pub(crate) trait Admission: Send + Sync {
@@ -36,6 +41,9 @@ pub(crate) struct Fleet {
     avoid_for: Duration,
     admission: Box<dyn Admission>,
     state: Mutex<HashMap<NodeId, Standing>>,
+    /// Held while a place is chosen and taken, so that it is taken once.
+    choosing: Mutex<()>,
+    shares: Arc<Shares>,
     freed: Notify,
 }
 
@@ -43,8 +51,10 @@ pub(crate) struct Fleet {
 #[derive(Debug, Default, Clone)]
 struct Standing {
     in_flight: u32,
-    /// Gets no task while others are free, until then.
+    /// Gets no task while others are there, until then.
     avoid_until: Duration,
+    /// How often it was to be avoided lately: each time it is for twice as long.
+    lapses: u32,
     /// It said that others keep it busy, until then.
     busy_until: Duration,
 }
@@ -52,6 +62,7 @@ struct Standing {
 /// A place on a node, given back when dropped.
 pub(crate) struct Seat {
     fleet: Arc<Fleet>,
+    _share: Held,
     pub(crate) peer: PeerAddr,
 }
 
@@ -71,8 +82,8 @@ impl Fleet {
         avoid_for: Duration,
         admission: Box<dyn Admission>,
     ) -> Arc<Self> {
-        let (state, freed) = Default::default();
-        Arc::new(Self { network, clock, avoid_for, admission, state, freed })
+        let (state, choosing, shares, freed) = Default::default();
+        Arc::new(Self { network, clock, avoid_for, admission, state, choosing, shares, freed })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
@@ -119,8 +130,7 @@ impl Fleet {
         lent.get(votes.max(1) - 1).or(lent.last()).copied().unwrap_or(MemoryClass::Large)
     }
 
-    /// Which of them run tasks of the profile that we plan under in so much memory.
-    /// Those that were late only where there is nobody else: while every prompt node is busy, a late one is no better than
+    /// Which of them run tasks of the profile that we plan under in so much memory. Those that were late only where there is nobody else: while every prompt node is busy, a late one is no better than
     /// waiting for them.
     fn candidates(&self, memory: MemoryClass, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
         let mut useful = self.network.volunteers();
@@ -139,28 +149,54 @@ impl Fleet {
         if prompt.is_empty() { late } else { prompt }
     }
 
-    /// A place on the node outside `exclude` that `choose` takes among those that give a task `memory`, with what it says
-    /// beside. Waits as long as it says so; `None` once there is no such node at all, or it takes none.
+    /// A place for a task of `job` on the node outside `exclude` that `choose` takes among those that give a task `memory`,
+    /// with what it says beside. Waits as long as it says so, and while another job has fewer places and wants one; `None`
+    /// once there is no such node at all, or it takes none.
     pub(crate) async fn seat<T>(
         self: &Arc<Self>,
+        job: JobId,
         memory: MemoryClass,
         exclude: &HashSet<NodeId>,
-        choose: impl Fn(&[Candidate]) -> Choice<T>,
+        choose: impl Fn(&[Candidate]) -> Choice<PeerAddr, T>,
     ) -> Option<(Seat, T)> {
+        let mut wanted = self.shares.want(job);
         loop {
             let freed = self.freed.notified();
-            let candidates = self.candidates(memory, exclude);
-            if candidates.is_empty() {
-                return None;
-            }
-            match choose(&candidates) {
-                Choice::Take(peer, beside) => {
-                    self.lock().entry(peer.id).or_default().in_flight += 1;
-                    return Some((Seat { fleet: Arc::clone(self), peer }, beside));
-                }
+            match self.take(job, memory, exclude, &choose, &mut wanted) {
+                Choice::Take(seat, beside) => return Some((seat, beside)),
                 Choice::Wait => _ = tokio::time::timeout(LOOK_AGAIN, freed).await,
                 Choice::Nobody => return None,
             }
+        }
+    }
+
+    fn take<T>(
+        self: &Arc<Self>,
+        job: JobId,
+        memory: MemoryClass,
+        exclude: &HashSet<NodeId>,
+        choose: impl Fn(&[Candidate]) -> Choice<PeerAddr, T>,
+        wanted: &mut Wanted,
+    ) -> Choice<Seat, T> {
+        let _alone = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let candidates = self.candidates(memory, exclude);
+        if candidates.is_empty() {
+            return Choice::Nobody;
+        }
+        if self.shares.is_behind_others(job) || !candidates.iter().any(|candidate| candidate.free) {
+            wanted.any(true);
+            return Choice::Wait;
+        }
+        // What is free now does not suit it: whoever waited for it need not.
+        wanted.any(false);
+        match choose(&candidates) {
+            Choice::Take(peer, beside) => {
+                self.lock().entry(peer.id).or_default().in_flight += 1;
+                let _share = self.shares.hold(job);
+                Choice::Take(Seat { fleet: Arc::clone(self), _share, peer }, beside)
+            }
+            Choice::Wait => Choice::Wait,
+            Choice::Nobody => Choice::Nobody,
         }
     }
 
@@ -172,15 +208,28 @@ impl Fleet {
 
     /// `node` was late, busy for too long or unreachable.
     pub(crate) fn avoid(&self, node: NodeId) {
-        let until = self.clock.now() + self.avoid_for;
-        self.lock().entry(node).or_default().avoid_until = until;
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let standing = state.entry(node).or_default();
+        // Several tasks that end at once are one lapse.
+        if standing.avoid_until <= now {
+            standing.avoid_until = now + self.avoid_for * (1 << standing.lapses.min(MOST_DOUBLINGS));
+            standing.lapses += 1;
+        }
+    }
+
+    /// `node` answered in time.
+    pub(crate) fn prompt(&self, node: NodeId) {
+        if let Some(standing) = self.lock().get_mut(&node) {
+            standing.lapses = standing.lapses.saturating_sub(1);
+        }
     }
 }
 
 /// What to do about the candidates.
-pub(crate) enum Choice<T> {
+pub(crate) enum Choice<P, T> {
     /// Take this one.
-    Take(PeerAddr, T),
+    Take(P, T),
     /// One that is not free now suits better.
     Wait,
     /// None of them suits.

@@ -24,6 +24,7 @@ mod quote;
 mod recheck;
 mod record;
 mod session;
+mod shares;
 mod stage;
 mod task;
 mod transcript;

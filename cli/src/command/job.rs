@@ -83,6 +83,9 @@ pub(crate) async fn transcript(client: &Client, job: &str) -> Result<Transcript>
 }
 
 fn state(job: &JobRecord) -> String {
+    if job.recalled.is_some() {
+        return "recalled".to_owned();
+    }
     // The name that JSON has, so that people and scripts read the same word.
     serde_json::to_value(job.state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

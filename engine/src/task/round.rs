@@ -8,7 +8,7 @@ use std::{
 };
 
 use conun_trust::{Action, Mode, Need, Outcome, Plan, Poll};
-use conun_types::{Error, NodeId, Result, Source};
+use conun_types::{Error, NodeId, PeerAddr, Result, Source};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
@@ -184,12 +184,12 @@ impl Round {
         async move {
             let sources = settler.sources(&task).await?;
             let memory = task.envelope.memory;
-            let fleet = &settler.0.context.fleet;
+            let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
             let seated = if fresh {
                 let holders = holders_of_most(&sources);
-                fleet.seat(memory, &tried, |candidates| settler.lead(candidates, &holders)).await
+                fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
             } else {
-                fleet.seat(memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
+                fleet.seat(job, memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
             };
             Ok(seated.map(|(seat, plan)| Seated { seat, plan, sources }))
         }
@@ -250,6 +250,9 @@ impl Round {
     fn vote(&mut self, node: NodeId, ballot: Ballot) {
         if let Some(operator) = self.operator(node) {
             let late = self.poll.overdue().contains(&operator);
+            if !late {
+                self.settler.0.context.fleet.prompt(node);
+            }
             self.settler.observe(node, if late { Outcome::Late } else { Outcome::Prompt });
             self.poll.voted(operator, ballot);
         }
@@ -292,9 +295,9 @@ impl Round {
         self.last_fault = Some(reason);
     }
 
-    /// The first answer shows how long the task takes; the others get a few times as long.
+    /// The first answer shows how long the task takes: the others, which began soon after, get half as long again and more.
     fn be_patient(&mut self) {
-        let patience = self.settler.0.context.config.patience.max(self.started.elapsed() * 4);
+        let patience = self.settler.0.context.config.patience.max(self.started.elapsed() * 3 / 2);
         self.deadline = Instant::now() + patience;
     }
 
@@ -395,7 +398,7 @@ impl Round {
 impl Settler {
     /// Who begins a task: one that holds most of its inputs, if such a one is free. Which of them is drawn by the
     /// coordinator's own randomness, and so is how its answer will be checked.
-    fn lead(&self, candidates: &[Candidate], holders: &HashSet<NodeId>) -> Choice<Option<Plan<Operator>>> {
+    fn lead(&self, candidates: &[Candidate], holders: &HashSet<NodeId>) -> Choice<PeerAddr, Option<Plan<Operator>>> {
         let free: Vec<&Candidate> = candidates.iter().filter(|c| c.free).collect();
         let holding = || free.iter().filter(|c| holders.contains(&c.peer.id));
         let least = holding().map(|c| c.load).min();
@@ -414,7 +417,12 @@ impl Settler {
 
     /// Who gets a further replica: drawn in secret, so that no node knows which tasks it shares with which other. A newcomer
     /// only where no other is left, busy ones among them.
-    fn further(&self, task: &Prepared, poll: &Votes, candidates: &[Candidate]) -> Choice<Option<Plan<Operator>>> {
+    fn further(
+        &self,
+        task: &Prepared,
+        poll: &Votes,
+        candidates: &[Candidate],
+    ) -> Choice<PeerAddr, Option<Plan<Operator>>> {
         let context = &self.0.context;
         let candidates: Vec<&Candidate> = candidates.iter().collect();
         let mut all = self.unasked(&candidates, poll);

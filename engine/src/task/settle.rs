@@ -7,7 +7,9 @@ use std::{
 };
 
 use conun_trust::Outcome;
-use conun_types::{Amount, Cid, Complaint, Error, NodeId, Result, Source, port::CallError, wire::ReadBlock};
+use conun_types::{
+    Amount, Cid, Complaint, Error, InputBlock, NodeId, Result, Source, port::CallError, wire::ReadBlock,
+};
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, join_all},
@@ -22,6 +24,8 @@ use crate::{context::JobContext, fleet::Fleet, lineage::Lineage, notes::Notes, s
 
 /// How often a lost task is run again: nodes that vote right and do not serve must not keep a job going for ever.
 const MAX_REBUILDS: usize = 4;
+/// Lost blocks that one task has made again at once.
+const REBUILT_AT_ONCE: usize = 16;
 /// Bytes of a block that are read to check a complaint or a sample: one group of the verified tree.
 const SAMPLE: u64 = 16 << 10;
 
@@ -94,8 +98,15 @@ impl Settler {
         for shard in &task.envelope.shards {
             sources.push(self.0.context.shard_source(&shard.cid)?);
         }
-        for block in &task.envelope.blocks {
-            sources.push(self.block_source(&block.cid, block.volume.bytes).await?);
+        let found = |block: &InputBlock| {
+            let (cid, len) = (block.cid, block.volume.bytes);
+            async move { self.block_source(&cid, len).await }.boxed()
+        };
+        let blocks: Vec<BoxFuture<'_, Result<Source>>> = task.envelope.blocks.iter().map(found).collect();
+        // Those that are lost are made again side by side.
+        let mut blocks = futures::stream::iter(blocks).buffered(REBUILT_AT_ONCE);
+        while let Some(source) = blocks.next().await {
+            sources.push(source?);
         }
         Ok(sources)
     }
