@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use conun_types::profile;
+
 use crate::record::Verify;
 
 /// Settings of [`crate::Engine`].
@@ -32,6 +34,8 @@ pub struct EngineConfig {
     pub jobs_kept: usize,
     /// Bytes of shards up to which `EXPLAIN COST` reads all of them.
     pub pilot_bytes: u64,
+    /// Partitions of a shuffle: the profile's number, but where a test shows that answers do not follow it.
+    pub shuffle_partitions: usize,
 }
 
 impl EngineConfig {
@@ -51,6 +55,7 @@ impl EngineConfig {
             avoid_for: Duration::from_secs(30),
             jobs_kept: 1000,
             pilot_bytes: 256 << 20,
+            shuffle_partitions: profile::SHUFFLE_PARTITIONS,
         }
     }
 }

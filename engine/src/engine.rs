@@ -85,8 +85,8 @@ impl Engine {
     ) -> Result<Arc<Self>> {
         let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
         let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
-        let state =
-            conun_planner::session_state(conun_planner::session_config()?, Arc::new(NetworkTables(tables.clone())))?;
+        let settings = conun_planner::session_config()?.with_target_partitions(config.shuffle_partitions);
+        let state = conun_planner::session_state(settings, Arc::new(NetworkTables(tables.clone())))?;
         let pay = pay.map(|pay| Payments::start(pay, key.clone(), Arc::clone(&network), Arc::clone(&clock)));
         let payments = pay.transpose()?;
         let office = payments.clone();

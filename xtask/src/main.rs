@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask tidy | ci | bench`.
+//! The repository's own commands: `cargo xtask tidy | ci | bench | matrix`.
 //!
 //! What it knows: the rules of this repository, and how to start its programs. What it must not know: the crates
 //! themselves (it builds in seconds, so that `tidy` is cheap to run), apart from the judge of golden answers.
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod bench;
 mod ci;
 mod devnet;
+mod matrix;
 mod repo;
 mod tidy;
 
@@ -17,7 +18,9 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 const USAGE: &str = "usage: cargo xtask tidy                 check the repository's own rules
        cargo xtask ci                   every check and test, as .ci/run runs them
        cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--json FILE]
-                                        TPC-H on Conun and its rivals";
+                                        TPC-H on Conun and its rivals
+       cargo xtask matrix [--scale 0.01] [--builds]
+                                        the same bits whatever the nodes, partitions, delays (and builds)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         Some(("tidy", [])) => tidy::run(),
         Some(("ci", [])) => ci::run(),
         Some(("bench", rest)) => bench::run(rest),
+        Some(("matrix", rest)) => matrix::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -21,7 +21,8 @@ use contender::Contender;
 use report::{Measured, Report};
 
 /// Tables of TPC-H.
-const TABLES: [&str; 8] = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
+pub(crate) const TABLES: [&str; 8] =
+    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,12 +75,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
 }
 
-fn build() -> Result<()> {
+/// Builds the programs that are compared.
+pub(crate) fn build() -> Result<()> {
     must(Command::new("cargo").args(["build", "--release", "-p", "conun-cli", "-p", "conun-benches"]))
 }
 
 /// TPC-H as Parquet at `scale`, made once and kept in the cache folder.
-fn prepare_data(bin: &Path, scale: f64) -> Result<PathBuf> {
+pub(crate) fn prepare_data(bin: &Path, scale: f64) -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache =
         cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).unwrap_or_else(std::env::temp_dir);
