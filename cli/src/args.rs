@@ -281,6 +281,9 @@ pub(crate) struct Coordinator {
     /// Disk for answers that are given again where a statement is asked again; 0 for none
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) cache: Size,
+    /// Partitions of a shuffle, for tests of determinism
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) partitions: Option<u32>,
     /// Port for gRPC (0: any free one)
     #[arg(long, default_value_t = conun_api::DEFAULT_PORT)]
     pub(crate) port: u16,
@@ -333,6 +336,9 @@ pub(crate) struct ServeNode {
     /// Misbehave, for tests
     #[arg(long, value_name = "MODE", hide = true)]
     pub(crate) liar: Option<LiarMode>,
+    /// Hold answers back for a random time up to this, for tests of determinism
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) delay_ms: Option<u64>,
     #[command(flatten)]
     pub(crate) chain: ChainOptions,
     /// Least pay for a work unit, in tokens
@@ -425,6 +431,12 @@ pub(crate) struct DevnetUp {
     /// contracts; nodes have stake, the coordinator has a deposit
     #[arg(long, value_name = "embedded|URL")]
     pub(crate) chain: Option<String>,
+    /// `conun coordinator --partitions`
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) partitions: Option<u32>,
+    /// `conun node --delay-ms` of every node
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) delay_ms: Option<u64>,
 }
 
 /// Nodes of a local network that cheat, and how.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use conun_trust::Rules;
+use conun_types::profile;
 
 use crate::record::Verify;
 
@@ -34,6 +35,8 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// Bytes of shards up to which `EXPLAIN COST` reads all of them.
     pub pilot_bytes: u64,
+    /// Partitions of a shuffle: the profile's number, but where a test shows that answers do not follow it.
+    pub shuffle_partitions: usize,
 }
 
 impl EngineConfig {
@@ -53,6 +56,7 @@ impl EngineConfig {
             jobs_kept: 1000,
             cache_bytes: 256 << 20,
             pilot_bytes: 256 << 20,
+            shuffle_partitions: profile::SHUFFLE_PARTITIONS,
         }
     }
 }

@@ -115,8 +115,8 @@ impl Engine {
         let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
         let cache = Cache::open(config.dir.join("answers"), config.cache_bytes)?;
         let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
-        let state =
-            conun_planner::session_state(conun_planner::session_config()?, Arc::new(NetworkTables(tables.clone())))?;
+        let settings = conun_planner::session_config()?.with_target_partitions(config.shuffle_partitions);
+        let state = conun_planner::session_state(settings, Arc::new(NetworkTables(tables.clone())))?;
         let pay = pay.map(|pay| Payments::start(pay, key.clone(), Arc::clone(&network), Arc::clone(&clock)));
         let payments = pay.transpose()?;
         let office = payments.clone();

@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub allow: Vec<NodeId>,
     /// How this node cheats, if it does (tests and demonstrations only).
     pub liar: Option<LiarMode>,
+    /// How long, at most, an answer is held back at random (tests only).
+    pub delay: Option<Duration>,
     /// The program that runs tasks, usually this one.
     pub runner: PathBuf,
     /// Its arguments.
@@ -45,6 +47,7 @@ impl NodeConfig {
             memory: MemoryClass::Large,
             allow: Vec::new(),
             liar: None,
+            delay: None,
             runner: runner.into(),
             runner_args: vec!["runner".into()],
             gc_interval: Duration::from_secs(5),

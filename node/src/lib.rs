@@ -3,7 +3,7 @@
 //! [`NodeService`] implements [`conun_types::port::Volunteer`]. A task's way: [`desk`] decides about the offer; `fetch`
 //! gets what the task needs; a runner process (`conun-executor`) runs it; [`NodeService`] keeps the blocks under the
 //! offer's lease, opens them to bearers of the offer's capability, and signs the receipt, which [`till`] keeps until it is
-//! paid. [`twin`] holds the dishonest twins that a network must catch.
+//! paid. [`twin`] holds the dishonest twins that a network must catch, `delay` one that is honest and late.
 //!
 //! What it knows: its key, its store, its runners, the network's port. What it must not know: libp2p, plans, SQL, what
 //! other replicas answered.
@@ -11,6 +11,7 @@
 pub mod capabilities;
 mod cashier;
 pub mod config;
+mod delay;
 pub mod desk;
 mod fetch;
 mod service;

@@ -14,7 +14,7 @@ use conun_executor::{
 };
 use conun_storage::{Limits, Store};
 use conun_types::{
-    Answer, Clock, Complaint, Error, Failure, NodeId, NodeKey, Outcome, OutputBlock, Result, SignedReceipt,
+    Answer, Clock, Complaint, Error, Failure, NodeId, NodeKey, OsRng, Outcome, OutputBlock, Result, SignedReceipt,
     SystemClock, TaskEnvelope, TaskOffer, TaskReceipt, Vote, WorkUnits,
     port::{Network, OfferReply, Volunteer},
     profile,
@@ -26,6 +26,7 @@ use crate::{
     capabilities::Capabilities,
     cashier::{Cashier, PayTerms},
     config::NodeConfig,
+    delay::Delayed,
     desk::{Desk, Terms},
     fetch::{Opened, Surroundings, TaskFetch, on_store},
     till::Work,
@@ -113,12 +114,16 @@ impl NodeService {
         let _ = self.network.set(network);
     }
 
-    /// What to serve to peers: this service, or its dishonest twin where the configuration asks for one.
+    /// What to serve to peers: this service, or its dishonest or late twin where the configuration asks for one.
     #[must_use]
     pub fn volunteer(self: &Arc<Self>) -> Arc<dyn Volunteer> {
-        match self.config.liar {
+        let volunteer: Arc<dyn Volunteer> = match self.config.liar {
             Some(mode) => Arc::new(twin::Twin::new(self.clone(), mode)),
             None => self.clone(),
+        };
+        match self.config.delay {
+            Some(most) => Arc::new(Delayed::new(volunteer, most, Arc::new(OsRng))),
+            None => volunteer,
         }
     }
 

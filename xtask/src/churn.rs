@@ -92,18 +92,24 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn measure(bin: &Path, data: &Path, scratch: &Path) -> Result<Vec<Row>> {
     let tables = [("lineitem", data.join("lineitem.parquet"))];
-    let options = ["--cores", "1"];
-    let remaining = Devnet::up(bin, &scratch.join("undisturbed"), NODES - KILLED, &options, &tables)?;
+    let remaining = network(bin, &scratch.join("undisturbed"), NODES - KILLED, &tables)?;
     let undisturbed = STATEMENTS.iter().map(|(_, sql)| ask(&remaining, sql)).collect::<Result<Vec<_>>>()?;
     drop(remaining);
     let mut rows = Vec::new();
     for ((statement, sql), (seconds, answer)) in STATEMENTS.iter().zip(undisturbed) {
         // A network of its own each: the dead do not come back.
-        let devnet = Devnet::up(bin, &scratch.join(statement), NODES, &options, &tables)?;
+        let devnet = network(bin, &scratch.join(statement), NODES, &tables)?;
         let (disturbed, found) = disturb(&devnet, Duration::from_secs_f64(seconds), || ask(&devnet, sql))?;
         rows.push(Row { statement, undisturbed: seconds, disturbed, right: found == answer });
     }
     Ok(rows)
+}
+
+/// Nodes that run a task each at a time.
+fn network(bin: &Path, dir: &Path, nodes: usize, tables: &[(&str, PathBuf)]) -> Result<Devnet> {
+    let devnet = Devnet::up_with(bin, dir, nodes, &["--cores".to_owned(), "1".to_owned()])?;
+    devnet.put(tables, &[])?;
+    Ok(devnet)
 }
 
 /// Seconds and answer of a statement.

@@ -1,7 +1,7 @@
 //! A devnet for the time of a bench or a test: up with tables stored, and down whatever happens.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
@@ -34,29 +34,34 @@ pub(crate) struct Devnet {
 }
 
 impl Devnet {
-    /// Starts `nodes` volunteers and a coordinator on a free port, in folder `dir`, with further `options` of `devnet up`, and
-    /// puts `tables`: names and files.
-    pub(crate) fn up(
-        bin: &Path,
-        dir: &Path,
-        nodes: usize,
-        options: &[&str],
-        tables: &[(&str, PathBuf)],
-    ) -> Result<Self> {
+    /// Starts `nodes` volunteers and a coordinator on a free port, in folder `dir`, and puts `tables`: names and files.
+    pub(crate) fn up(bin: &Path, dir: &Path, nodes: usize, tables: &[(&str, PathBuf)]) -> Result<Self> {
+        let devnet = Self::up_with(bin, dir, nodes, &[])?;
+        devnet.put(tables, &[])?;
+        Ok(devnet)
+    }
+
+    /// As [`Devnet::up`], without tables, with more arguments for `devnet up`.
+    pub(crate) fn up_with(bin: &Path, dir: &Path, nodes: usize, flags: &[String]) -> Result<Self> {
         let (conun, dir) = (bin.join("conun"), dir.to_owned());
         let mut up = Command::new(&conun);
-        up.args(["devnet", "up", "--detach", "--port", "0", "--nodes", &nodes.to_string(), "--dir"])
-            .arg(&dir)
-            .args(options);
-        must(&mut up)?;
+        up.args(["devnet", "up", "--detach", "--port", "0", "--nodes", &nodes.to_string(), "--dir"]).arg(&dir);
+        must(up.args(flags).stdout(Stdio::null()))?;
         let started = status(&conun, &dir).map(|status| Self { conun: conun.clone(), dir: dir.clone(), status });
-        let devnet = started.inspect_err(|_| down(&conun, &dir))?;
+        started.inspect_err(|_| down(&conun, &dir))
+    }
+
+    /// Stores `tables`: names and files.
+    pub(crate) fn put(&self, tables: &[(&str, PathBuf)], flags: &[&str]) -> Result<()> {
         for (table, path) in tables {
-            let mut put = devnet.conun();
-            put.args(["put", table]).arg(path).args(["--connect", devnet.url()]);
-            must(&mut put)?;
+            let mut put = self.conun();
+            put.args(["put", table]).arg(path).args(flags).args(["--connect", self.url()]);
+            let output = put.output()?;
+            if !output.status.success() {
+                return Err(format!("put {table}: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+            }
         }
-        Ok(devnet)
+        Ok(())
     }
 
     /// The `conun` command.
@@ -100,7 +105,7 @@ fn status(conun: &Path, dir: &Path) -> Result<Status> {
 }
 
 fn down(conun: &Path, dir: &Path) {
-    if let Err(error) = must(Command::new(conun).args(["devnet", "down", "--dir"]).arg(dir)) {
+    if let Err(error) = must(Command::new(conun).args(["devnet", "down", "--dir"]).arg(dir).stdout(Stdio::null())) {
         eprintln!("the devnet in {} may still run: {error}", dir.display());
     }
 }

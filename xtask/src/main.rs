@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask tidy | ci | bench | churn`.
+//! The repository's own commands: `cargo xtask tidy | ci | bench | churn | matrix`.
 //!
 //! What it knows: the rules of this repository, and how to start its programs. What it must not know: the crates
 //! themselves (it builds in seconds, so that `tidy` is cheap to run), apart from the judge of golden answers.
@@ -9,6 +9,7 @@ mod bench;
 mod churn;
 mod ci;
 mod devnet;
+mod matrix;
 mod repo;
 mod tidy;
 
@@ -20,7 +21,9 @@ const USAGE: &str = "usage: cargo xtask tidy                 check the repositor
        cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--json FILE]
                                         TPC-H on Conun and its rivals
        cargo xtask churn [--sf 1] [--json FILE]
-                                        long jobs while nodes die and slow down";
+                                        long jobs while nodes die and slow down
+       cargo xtask matrix [--scale 0.01] [--builds]
+                                        the same bits whatever the nodes, partitions, delays (and builds)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Some(("ci", [])) => ci::run(),
         Some(("bench", rest)) => bench::run(rest),
         Some(("churn", rest)) => churn::run(rest),
+        Some(("matrix", rest)) => matrix::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -63,6 +63,7 @@ fn settings(args: &ServeNode, folder: &Path) -> Result<NodeConfig> {
         memory: args.memory,
         allow: args.allow.clone(),
         liar: args.liar,
+        delay: args.delay_ms.map(Duration::from_millis),
         ..NodeConfig::new(folder, runner)
     })
 }

@@ -14,7 +14,7 @@ use arrow::{
 };
 use conun_types::{Error, Result, profile, wire::MAX_BLOCK};
 
-use super::schema;
+use super::{ALIGNMENT, schema};
 
 /// What precedes the length of a message (Arrow IPC, "Encapsulated message format").
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -162,6 +162,7 @@ fn read_batch(schema: &SchemaRef, message: &ipc::RecordBatch<'_>, body: Buffer) 
         nodes: message.nodes().iter().flatten().copied().collect::<Vec<_>>().into_iter(),
         buffers: message.buffers().iter().flatten().copied().collect::<Vec<_>>().into_iter(),
         body,
+        read: 0,
     };
     let columns: Result<Vec<ArrayRef>> = schema.fields().iter().map(|f| reader.array(f).map(make_array)).collect();
     if reader.nodes.next().is_some() || reader.buffers.next().is_some() {
@@ -176,6 +177,8 @@ struct Reader {
     nodes: std::vec::IntoIter<ipc::FieldNode>,
     buffers: std::vec::IntoIter<ipc::Buffer>,
     body: Buffer,
+    /// Where the last buffer ended.
+    read: usize,
 }
 
 impl Reader {
@@ -205,7 +208,7 @@ impl Reader {
         for child in children(data_type) {
             builder = builder.add_child_data(self.array(child)?);
         }
-        builder.align_buffers(true).build().map_err(invalid)
+        builder.build().map_err(invalid)
     }
 
     /// Length and null count. A value takes at least a bit of the body, but for nulls and structs without fields,
@@ -219,6 +222,8 @@ impl Reader {
         Ok((len, nulls.ok_or_else(|| malformed("more nulls than values"))?))
     }
 
+    /// The next buffer. Each lies behind the one before: buffers that share bytes would be a small block of any number
+    /// of values. And each is aligned, or Arrow would copy it.
     fn buffer(&mut self) -> Result<Buffer> {
         let buffer = self.buffers.next().ok_or_else(|| malformed("fewer buffers than its schema has"))?;
         let offset = usize::try_from(buffer.offset()).map_err(|_| malformed("a negative offset"))?;
@@ -226,6 +231,10 @@ impl Reader {
         if offset.checked_add(len).is_none_or(|end| end > self.body.len()) {
             return Err(malformed("a buffer outside of its message"));
         }
+        if offset < self.read || !offset.is_multiple_of(ALIGNMENT) {
+            return Err(malformed("buffers that overlap or are not aligned"));
+        }
+        self.read = offset + len;
         Ok(self.body.slice_with_length(offset, len))
     }
 }

@@ -1,16 +1,23 @@
 //! The canonical encoding: equal rows in equal order give equal bytes, hence equal content ids.
 //!
 //! Rows are re-chunked to [`profile::BATCH_ROWS`]; dictionaries, views and run lengths are decoded; every NaN becomes
-//! the same quiet NaN (`-0.0` stays); bytes under nulls, unused bits and padding are zero; offsets start at 0; validity
+//! the same quiet NaN; bytes under nulls, unused bits and padding are zero; offsets start at 0; validity
 //! is dropped where nothing is null; schema metadata is stripped and every field is nullable, so that what a planner
 //! could prove about a column does not colour its bytes. The result is an uncompressed Arrow IPC stream with fixed
 //! options. No rows have an encoding too: the schema alone.
+//!
+//! `-0.0` stays apart from `0.0`: SQL can tell them apart (`1 / x`, a cast to text), so a task that changed one into the
+//! other would change an answer. No SQL can see which NaN it has, and its payload follows the processor.
+//!
+//! Unions are refused, and values of fixed size 0, whose number Arrow's kernels lose; so is a schema beyond the
+//! limits of [`decode()`]: what is written can be read.
 //!
 //! It knows: Arrow. It must not know: plans, tasks, files or peers. [`decode()`] reads bytes from strangers and never
 //! panics or allocates beyond what it was given.
 
 mod array;
 mod decode;
+mod layout;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -18,9 +25,9 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array},
-    compute::{BatchCoalescer, cast},
-    datatypes::{DataType, Schema, SchemaRef},
+    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    compute::BatchCoalescer,
+    datatypes::{Schema, SchemaRef},
     error::ArrowError,
     ipc::{
         MetadataVersion,
@@ -185,17 +192,9 @@ fn cast_columns(batch: &RecordBatch, schema: &Schema) -> Result<Vec<ArrayRef>> {
     let pairs = batch.columns().iter().zip(schema.fields());
     pairs
         .map(|(column, field)| {
-            let cast = unsorted(column).and_then(|column| cast(&column, field.data_type()));
-            cast.map_err(|e| Error::data(format!("{}: {e}", field.name())))
+            layout::relaid(column, field.data_type()).map_err(|e| Error::data(format!("{}: {e}", field.name())))
         })
         .collect()
-}
-
-/// A map whose keys are said to be sorted, without that word: Arrow does not cast it away.
-fn unsorted(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let DataType::Map(entries, true) = column.data_type() else { return Ok(column.clone()) };
-    let plain = DataType::Map(entries.clone(), false);
-    Ok(make_array(column.to_data().into_builder().data_type(plain).build()?))
 }
 
 /// `batch` with plain layouts, every field nullable.

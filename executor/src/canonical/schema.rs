@@ -22,8 +22,30 @@ const MAX_ZONE: usize = 64;
 /// # Errors
 /// Kind `Data` where a type has no canonical form.
 pub fn canonical_schema(schema: &Schema) -> Result<Schema> {
-    let fields: Result<Vec<_>> = schema.fields().iter().map(plain_field).collect();
-    Ok(Schema::new(fields?))
+    let fields: Vec<FieldRef> = schema.fields().iter().map(plain_field).collect::<Result<_>>()?;
+    let mut budget = MAX_FIELDS;
+    fields.iter().try_for_each(|field| check_limits(field, MAX_DEPTH, &mut budget))?;
+    Ok(Schema::new(fields))
+}
+
+/// Nothing is written that [`from_message`] would not read.
+fn check_limits(field: &Field, depth: usize, budget: &mut usize) -> Result<()> {
+    let refused = |what: String| Err(Error::data(format!("column {}: {what}", field.name())));
+    *budget = budget.checked_sub(1).ok_or_else(|| Error::data(format!("more than {MAX_FIELDS} columns and fields")))?;
+    let Some(depth) = depth.checked_sub(1) else { return refused(format!("nested deeper than {MAX_DEPTH}")) };
+    match field.data_type() {
+        DataType::Timestamp(_, Some(zone)) if zone.len() > MAX_ZONE => refused("a time zone of no place".into()),
+        // Arrow's kernels lose the number of values that take no place.
+        DataType::FixedSizeBinary(size) | DataType::FixedSizeList(_, size) if !(1..=MAX_FIXED).contains(size) => {
+            refused(format!("values of fixed size {size} cannot cross a task's border"))
+        }
+        DataType::FixedSizeList(item, _)
+        | DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::Map(item, _) => check_limits(item, depth, budget),
+        DataType::Struct(fields) => fields.iter().try_for_each(|field| check_limits(field, depth, budget)),
+        _ => Ok(()),
+    }
 }
 
 fn plain_field(field: &FieldRef) -> Result<FieldRef> {
@@ -41,7 +63,10 @@ fn plain_type(data_type: &DataType) -> Result<DataType> {
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(plain_field(item)?, *size),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_field).collect::<Result<_>>()?),
         DataType::Map(entries, _) => DataType::Map(plain_entries(entries)?, false),
-        DataType::Union(..) => return Err(Error::data("union columns cannot cross a task's border")),
+        DataType::Union(..) => {
+            let hint = "take the member that you need with union_extract()";
+            return Err(Error::data("union columns cannot cross a task's border").with_hint(hint));
+        }
         other => other.clone(),
     })
 }
@@ -94,9 +119,9 @@ fn check_type(field: &ipc::Field<'_>) -> Option<()> {
         Type::List | Type::LargeList => children == 1,
         Type::Struct_ => true,
         Type::Map => children == 1 && is_map(field),
-        Type::FixedSizeList => children == 1 && (0..=MAX_FIXED).contains(&field.type_as_fixed_size_list()?.listSize()),
+        Type::FixedSizeList => children == 1 && (1..=MAX_FIXED).contains(&field.type_as_fixed_size_list()?.listSize()),
         Type::FixedSizeBinary => {
-            children == 0 && (0..=MAX_FIXED).contains(&field.type_as_fixed_size_binary()?.byteWidth())
+            children == 0 && (1..=MAX_FIXED).contains(&field.type_as_fixed_size_binary()?.byteWidth())
         }
         Type::Int => children == 0 && matches!(field.type_as_int()?.bitWidth(), 8 | 16 | 32 | 64),
         Type::FloatingPoint => children == 0 && (0..=2).contains(&field.type_as_floating_point()?.precision().0),

@@ -1,12 +1,17 @@
 //! Equal rows, however laid out, give equal bytes; what was encoded comes back; hostile bytes are errors.
 
+mod layout;
+mod limits;
+mod random;
+mod values;
+
 use std::sync::Arc;
 
 use arrow::{
     array::{
         Array, ArrayRef, BooleanArray, Decimal128Array, FixedSizeListArray, Float64Array, Int32Builder, Int64Array,
         ListArray, ListBuilder, MapBuilder, NullArray, RecordBatch, StringArray, StringBuilder, StructArray,
-        TimestampMicrosecondArray, UInt64Array,
+        TimestampMicrosecondArray, UInt64Array, make_array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     compute::{cast, concat_batches, take_record_batch},
@@ -287,15 +292,6 @@ fn floats_of_every_width_lose_their_payload() {
 fn half_array(bits: [u16; 2]) -> ArrayRef {
     let raw = arrow::array::UInt16Array::from(bits.to_vec()).into_data();
     arrow::array::make_array(raw.into_builder().data_type(DataType::Float16).build().unwrap())
-}
-
-#[test]
-fn unions_are_refused() {
-    let union = DataType::Union(
-        arrow::datatypes::UnionFields::from_fields([Field::new("a", DataType::Int32, true)]),
-        arrow::datatypes::UnionMode::Sparse,
-    );
-    assert!(encode(&Schema::new(vec![Field::new("u", union, true)]), &[]).is_err());
 }
 
 #[test]

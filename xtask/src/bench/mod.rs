@@ -23,7 +23,8 @@ use report::{Measured, Report};
 /// How often all queries run under a quorum before anything is measured on a devnet.
 const WARM_UPS: usize = 2;
 /// Tables of TPC-H.
-const TABLES: [&str; 8] = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
+pub(crate) const TABLES: [&str; 8] =
+    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +77,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
 }
 
+/// Builds the programs that are compared.
 pub(crate) fn build() -> Result<()> {
     must(Command::new("cargo").args(["build", "--release", "-p", "conun-cli", "-p", "conun-benches"]))
 }
@@ -98,7 +100,7 @@ fn measure_all(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Re
         0 => None,
         nodes => {
             let tables = TABLES.map(|table| (table, data.join(format!("{table}.parquet"))));
-            Some(Devnet::up(bin, &scratch.join("devnet"), nodes, &[], &tables)?)
+            Some(Devnet::up(bin, &scratch.join("devnet"), nodes, &tables)?)
         }
     };
     let contenders = contender::all(bin, data, devnet.as_ref());

@@ -172,6 +172,7 @@ impl<'a> Plan<'a> {
         args.extend(option("--store", self.args.store.clone()).into_iter().flatten());
         args.extend(option("--cores", self.args.cores.map(|n| n.to_string())).into_iter().flatten());
         args.extend(option("--memory", self.args.memory.clone()).into_iter().flatten());
+        args.extend(option("--delay-ms", self.args.delay_ms.map(|ms| ms.to_string())).into_iter().flatten());
         args.extend(self.money.iter().flat_map(Money::flags));
         self.launch(format!("node-{index}"), args)
     }
@@ -183,6 +184,7 @@ impl<'a> Plan<'a> {
         args.extend(["--key".into(), self.dir.join(format!("owner{suffix}.key")).into()]);
         args.extend(["--port".into(), self.port_of(index).to_string().into()]);
         args.extend(self.args.cache.iter().flat_map(|size| ["--cache".into(), OsString::from(size)]));
+        args.extend(self.args.partitions.iter().flat_map(|n| ["--partitions".into(), OsString::from(n.to_string())]));
         args.extend(self.money.iter().flat_map(Money::flags));
         args.extend(bootstrap.iter().flat_map(|addr| ["--bootstrap".into(), OsString::from(*addr)]));
         self.launch(name, args)
