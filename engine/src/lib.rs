@@ -8,7 +8,9 @@ mod catalog;
 mod config;
 mod context;
 mod digest;
+mod dispute;
 mod engine;
+mod evidence;
 mod fleet;
 mod job;
 mod journal;
@@ -25,6 +27,7 @@ mod task;
 mod transcript;
 
 pub use config::EngineConfig;
+pub use dispute::{Claim, Dispute};
 pub use engine::{Engine, Submitted};
 pub use payments::{PayConfig, PayStatus, Settled};
 pub use quote::quote_schema;

@@ -63,6 +63,11 @@ impl Notes {
         add(&mut state, settled);
     }
 
+    /// Votes that made no verdict.
+    pub(crate) fn open(&self, receipts: Vec<ReceiptRecord>) {
+        self.lock().receipts.extend(receipts);
+    }
+
     /// `node` was caught sending wrong bytes or a receipt that fits nothing.
     pub(crate) fn liar(&self, node: NodeId) {
         self.lock().liars.insert(node);

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     context::JobContext,
+    evidence::Disputed,
     fleet::{Fleet, Seat},
     lineage::Lineage,
     notes::Notes,
@@ -64,6 +65,10 @@ impl Settler {
 
     pub(crate) fn context(&self) -> &JobContext {
         &self.0.context
+    }
+
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.0.lineage
     }
 
     pub(crate) fn notes(&self) -> &Notes {
@@ -311,7 +316,10 @@ impl Round {
                     self.second_chance().await;
                     continue;
                 }
-                Action::GiveUp if self.running.is_empty() => return Err(self.give_up()),
+                Action::GiveUp if self.running.is_empty() => {
+                    self.leave_open();
+                    return Err(self.give_up());
+                }
                 // Those that are overdue may still vote.
                 Action::GiveUp => {}
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
@@ -453,19 +461,31 @@ impl Round {
             Ballot::Done(root) => root,
         };
         let late = self.quorum.overdue().to_vec();
-        let (mut outputs, mut holders, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut outputs, mut holders, mut rejected, mut receipts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for checked in self.votes.into_values() {
             let accepted = checked.root == root;
             receipts.push(crate::record::ReceiptRecord { accepted, ..checked.receipt });
             if accepted {
                 outputs = checked.outputs;
                 holders.push(checked.holder);
+            } else {
+                rejected.push((checked.holder, checked.outputs));
             }
         }
         let votes = holders.len();
         let dissent = liars.len();
         let task = self.task;
-        Ok(Verdict::Settled(Box::new(Settled { task, outputs, holders, receipts, liars, late, votes, dissent })))
+        Ok(Verdict::Settled(Box::new(Settled {
+            task,
+            outputs,
+            holders,
+            rejected,
+            receipts,
+            liars,
+            late,
+            votes,
+            dissent,
+        })))
     }
 
     /// Who voted otherwise. Running out of memory is no lie: pools are fixed, yet a runner may die of other causes. Nor is
@@ -476,6 +496,18 @@ impl Round {
         }
         let honest = |ballot: &Ballot| ballot == accepted || *ballot == Ballot::MemoryExceeded;
         self.quorum.votes().iter().filter(|(_, ballot)| !honest(ballot)).map(|(node, _)| *node).collect()
+    }
+
+    /// Where the votes differ and make no verdict, they are kept: whoever runs the task again can tell who is right.
+    fn leave_open(&mut self) {
+        let votes: Vec<Checked> = std::mem::take(&mut self.votes).into_values().collect();
+        if votes.iter().all(|vote| vote.root == votes[0].root) {
+            return;
+        }
+        let receipts = votes.iter().map(|vote| vote.receipt.clone()).collect();
+        let claims = votes.into_iter().map(|vote| (vote.holder, vote.outputs)).collect();
+        self.settler.0.notes.open(receipts);
+        self.settler.0.lineage.dispute(Disputed { task: Arc::clone(&self.task), accepted: Vec::new(), claims });
     }
 
     fn give_up(&self) -> Error {

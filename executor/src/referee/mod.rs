@@ -12,6 +12,8 @@
 //! step large enough to be run as it is, without a virtual machine.
 
 mod agreed;
+mod question;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -22,7 +24,7 @@ use bytes::Bytes;
 use conun_types::{Cid, Failure, OutputBlock, TaskEnvelope};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::agreed::AgreedExec;
 use crate::{
@@ -32,10 +34,12 @@ use crate::{
     trace::{Batches, MAX_BATCHES, OperatorTrace, Outline, isolate},
 };
 
-pub use self::witness::{Replay, Witness};
+pub use self::question::Question;
+pub use self::rows::{Difference, first_difference};
+pub use self::witness::{Replay, Told, Witness};
 
 /// One of two parties.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Party {
     /// The one that was named first.
@@ -45,7 +49,9 @@ pub enum Party {
 }
 
 impl Party {
-    fn other(self) -> Self {
+    /// The party on the other side.
+    #[must_use]
+    pub fn other(self) -> Self {
         match self {
             Party::First => Party::Second,
             Party::Second => Party::First,
@@ -54,7 +60,7 @@ impl Party {
 }
 
 /// Where two parties part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Number of the operator; 0 is the writer.
     pub operator: u32,
@@ -76,7 +82,7 @@ impl fmt::Display for Place {
 }
 
 /// What a referee found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruling {
     /// Who is right, if one is.
     pub right: Option<Party>,

@@ -11,8 +11,9 @@
 mod outline;
 mod tap;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use conun_types::{Cid, Failure, TaskEnvelope};
 use datafusion::physical_plan::ExecutionPlan;
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,27 @@ pub async fn record(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Res
     let recorder = Arc::new(Recorder::default());
     let output = run_rewritten(envelope, inputs, |plan| tap_all(plan, &recorder)).await?;
     Ok((output, recorder.trace()))
+}
+
+/// A task's output, its trace, and the batches that the trace names.
+#[derive(Debug, Clone, Default)]
+pub struct Traced {
+    /// What the task made.
+    pub output: TaskOutput,
+    /// What every operator gave.
+    pub trace: Trace,
+    /// The batches.
+    pub batches: HashMap<Cid, Bytes>,
+}
+
+/// As [`record`], with all batches.
+///
+/// # Errors
+/// As [`record`].
+pub async fn record_all(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Result<Traced, Failure> {
+    let recorder = Arc::new(Recorder::keeping_all());
+    let output = run_rewritten(envelope, inputs, |plan| tap_all(plan, &recorder)).await?;
+    Ok(Traced { output, batches: recorder.kept(), trace: recorder.trace() })
 }
 
 /// `plan` with a tap on each of its operators.

@@ -25,11 +25,19 @@ use crate::{canonical, failure, inputs::fault};
 /// Bytes of batches that are kept at most.
 const MOST_KEPT: usize = 1 << 30;
 
+/// Of which operators batches are kept, not only their hashes.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Keep {
+    #[default]
+    None,
+    One(u32),
+    All,
+}
+
 /// Writes down what taps see.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    /// The operator whose batches are kept, not only their hashes.
-    keep: Option<u32>,
+    keep: Keep,
     state: Mutex<State>,
 }
 
@@ -44,7 +52,12 @@ struct State {
 impl Recorder {
     /// A recorder that keeps the batches of one operator.
     pub(crate) fn keeping(operator: u32) -> Self {
-        Self { keep: Some(operator), state: Mutex::default() }
+        Self { keep: Keep::One(operator), state: Mutex::default() }
+    }
+
+    /// A recorder that keeps all batches.
+    pub(crate) fn keeping_all() -> Self {
+        Self { keep: Keep::All, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,9 +89,11 @@ impl Recorder {
         let cid = Cid::raw(&bytes);
         let mut state = self.lock();
         state.batches += 1;
-        if self.keep == Some(number) {
-            state.kept_bytes += bytes.len();
-            state.kept.insert(cid, bytes);
+        if self.keep == Keep::All || self.keep == Keep::One(number) {
+            let len = bytes.len();
+            if state.kept.insert(cid, bytes).is_none() {
+                state.kept_bytes += len;
+            }
         }
         if state.batches > MAX_BATCHES || state.kept_bytes > MOST_KEPT {
             return Err(fault(Failure::Node("the task is too large to be traced".into())));
