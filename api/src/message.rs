@@ -34,6 +34,10 @@ pub mod action {
     pub const CANCEL: &str = "conun.cancel";
     /// [`Name`](super::Name): id of a job or a unique prefix -> its `ReceiptRecord`s.
     pub const RECEIPTS: &str = "conun.receipts";
+    /// [`Name`](super::Name): id of a job or a unique prefix -> the coordinator's signature over its transcript.
+    pub const SEAL: &str = "conun.seal";
+    /// [`Name`](super::Name): id of a job or a unique prefix -> blocks of evidence, their bytes as they are.
+    pub const EVIDENCE: &str = "conun.evidence";
     /// `PayStatus`: the account from which this coordinator pays.
     pub const ACCOUNT: &str = "conun.account";
     /// Settles what is owed -> a `Settled` for each batch.
@@ -54,6 +58,8 @@ pub mod action {
         (JOB, "one job"),
         (CANCEL, "cancels a job"),
         (RECEIPTS, "the receipts of a job"),
+        (SEAL, "the coordinator's signature over all receipts of a job"),
+        (EVIDENCE, "what is needed to run a job's disputed tasks again"),
         (ACCOUNT, "the account from which work is paid"),
         (SETTLE, "settles on the chain what is owed"),
     ];

@@ -9,8 +9,10 @@ use conun_types::{Amount, Cid, MemoryClass, NodeId};
 
 use crate::{human::Size, output::Format};
 
+mod dispute;
 mod money;
 
+pub(crate) use dispute::{DecideDispute, SaveEvidence, TaskName, TraceTask, VerifyJob};
 pub(crate) use money::{
     Balance, Chain, ChainCommand, ChainOptions, Deploy, Deposit, Earnings, Import, OneWallet, Pay, Sender, Settle,
     Stake, Wallet, WalletCommand, WalletDir, Wallets, Withdraw,
@@ -239,22 +241,15 @@ pub(crate) enum JobCommand {
     Cancel(OneJob),
     /// The signed receipts of a job's tasks
     Receipts(OneJob),
-    /// Check a job's receipts: signatures, hashes, sums, and the settlement on the chain
+    /// Check a job's receipts: signatures, hashes, sums, and the settlement on the chain; with evidence, run disputed tasks
+    /// again
     Verify(VerifyJob),
-}
-
-/// `conun job verify`
-#[derive(Debug, Args)]
-pub(crate) struct VerifyJob {
-    /// Id of the job or a unique beginning of it, or a file that `conun job receipts JOB --json` wrote
-    pub(crate) job: String,
-    /// Check only what the receipts themselves show: ask no chain
-    #[arg(long)]
-    pub(crate) offline: bool,
-    #[command(flatten)]
-    pub(crate) chain: ChainOptions,
-    #[command(flatten)]
-    pub(crate) listing: Listing,
+    /// Save a job's receipts, and what is needed to run its disputed tasks again
+    Evidence(SaveEvidence),
+    /// Run a disputed task from evidence and tell what every operator gives
+    Trace(TraceTask),
+    /// Decide between two parties of a disputed task by running the one operator where they part
+    Dispute(DecideDispute),
 }
 
 /// Commands about one job.
@@ -505,6 +500,10 @@ mod tests {
             "conun job cancel 0192",
             "conun job receipts 0192",
             "conun job verify 0192 --offline",
+            "conun job verify receipts.json --evidence dir --offline --json",
+            "conun job evidence 0192 dir",
+            "conun job trace dir --task 2.0 --json",
+            "conun job dispute dir --task 2.0 a.json b.json --json",
             "conun job verify receipts.json --chain http://127.0.0.1:8545 --escrow 0x0000000000000000000000000000000000000001",
             "conun devnet up --dir d --chain embedded",
             "conun coordinator --dir d --chain embedded --price 0.000002 --settle-every 60",
@@ -549,6 +548,8 @@ mod tests {
             "conun put t",
             "conun pin notacid",
             "conun wallet import",
+            "conun job dispute dir a.json",
+            "conun job trace dir --task 2",
             "conun chain deposit lots",
             "conun sql --budget -1",
             "conun coordinator --dir d --escrow 0x12",

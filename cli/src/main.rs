@@ -8,6 +8,7 @@ mod chain;
 mod command;
 mod config;
 mod context;
+mod evidence;
 mod human;
 mod output;
 mod print;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use conun_planner::{Foresight, Placement};
 use conun_storage::Tables;
 use conun_types::{
-    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume,
+    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Signature, Volume,
     eip712::Domain,
     port::Network,
     wire::{Ask, Hello},
@@ -45,6 +46,7 @@ use crate::{
     session,
     stage::StageGraph,
     task::Settler,
+    transcript::Transcript,
 };
 
 /// Batches of an answer that wait for their reader.
@@ -393,6 +395,7 @@ impl Engine {
             answered = job.keep_alive(self.answer(&job, plan, &mut sender)) => answered,
             never = noting => match never {},
         };
+        self.keep_evidence(&job).await;
         match answered {
             Ok(digest) => {
                 job.end(JobState::Done, None, Some(&digest));
@@ -479,6 +482,16 @@ impl Engine {
         }
     }
 
+    /// What is needed to run disputed tasks again is read while the nodes still have it.
+    async fn keep_evidence(&self, job: &Job) {
+        let blocks = job.settler.gather_evidence().await;
+        if !blocks.is_empty()
+            && let Err(error) = self.journal.save_evidence(job.id, &blocks)
+        {
+            tracing::warn!(%error, job = %job.id, "evidence is not in the journal");
+        }
+    }
+
     /// Writes an ended job to the journal; what it accepted is owed from now on, whether it ended well or not.
     fn keep(&self, job: &Job) {
         if let Some(payments) = &self.parts.payments {
@@ -562,6 +575,26 @@ impl Engine {
         let jobs = self.lock();
         let live = || jobs.live.get(&id).map(|j| j.settler.notes().snapshot().receipts);
         Ok(jobs.ended.get(&id).map(|e| e.receipts.clone()).or_else(live).unwrap_or_default())
+    }
+
+    /// This coordinator's signature over everything that was signed for the job whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Engine::job`].
+    pub fn seal(&self, prefix: &str) -> Result<Signature> {
+        let (record, receipts) = (self.job(prefix)?, self.receipts(prefix)?);
+        let transcript =
+            Transcript { job: record.id, domain: self.domain(), liars: record.liars, receipts, seal: None };
+        Ok(self.parts.key.sign(&transcript.hash()?))
+    }
+
+    /// What is needed to run disputed tasks of the job whose id begins with `prefix` again: envelopes, inputs, and blocks
+    /// that somebody claimed.
+    ///
+    /// # Errors
+    /// As [`Engine::job`]; Internal where the journal cannot be read.
+    pub fn evidence(&self, prefix: &str) -> Result<Vec<Bytes>> {
+        self.journal.evidence(self.job(prefix)?.id)
     }
 
     /// Cancels the job whose id begins with `prefix`: its replicas are killed on the nodes.

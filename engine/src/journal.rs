@@ -2,17 +2,25 @@
 //!
 //! What it must not know: how jobs run. A job that was running when the coordinator died is found as `planned` or
 //! `running` and becomes `failed`: its requester runs it again.
+//!
+//! Evidence of disputed tasks is a folder beside the job's file, with a file a block, named by its address.
 
 use std::{fs, path::PathBuf};
 
+use bytes::Bytes;
 use conun_storage::{Durability, durable};
-use conun_types::{Error, JobId, Result, codec};
+use conun_types::{Cid, Error, JobId, Result, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     recheck::Replay,
     record::{JobRecord, JobState, ReceiptRecord},
 };
+
+/// Jobs whose evidence is kept, the newest ones: it is large.
+const EVIDENCE_KEPT: usize = 64;
+/// Extension of the folders of evidence.
+const EVIDENCE: &str = "evidence";
 
 /// A job with its receipts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,8 +76,52 @@ impl Journal {
         let old = ids[..excess].to_vec();
         for id in &old {
             let _ = fs::remove_file(self.path(*id));
+            let _ = fs::remove_dir_all(self.evidence_path(*id));
         }
         old
+    }
+
+    /// Writes blocks of evidence of a job, and drops those of the oldest jobs beyond [`EVIDENCE_KEPT`].
+    pub(crate) fn save_evidence(&self, id: JobId, blocks: &[Bytes]) -> Result<()> {
+        let dir = self.evidence_path(id);
+        fs::create_dir_all(&dir)?;
+        for block in blocks {
+            durable::replace(&dir.join(Cid::raw(block).to_string()), block, Durability::Volatile)?;
+        }
+        let mut kept = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            let path = file?.path();
+            if path.extension().is_some_and(|e| e == EVIDENCE) {
+                kept.push(path);
+            }
+        }
+        // Ids sort by time.
+        kept.sort();
+        for old in &kept[..kept.len().saturating_sub(EVIDENCE_KEPT)] {
+            fs::remove_dir_all(old)?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of evidence of a job. What a crash has torn is left out.
+    pub(crate) fn evidence(&self, id: JobId) -> Result<Vec<Bytes>> {
+        let dir = self.evidence_path(id);
+        let mut blocks = Vec::new();
+        if !dir.is_dir() {
+            return Ok(blocks);
+        }
+        for file in fs::read_dir(dir)? {
+            let file = file?;
+            let bytes = Bytes::from(fs::read(file.path())?);
+            if file.file_name().to_str() == Some(Cid::raw(&bytes).to_string().as_str()) {
+                blocks.push(bytes);
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn evidence_path(&self, id: JobId) -> PathBuf {
+        self.dir.join(format!("{id}.{EVIDENCE}"))
     }
 
     fn path(&self, id: JobId) -> PathBuf {

@@ -11,7 +11,9 @@ mod config;
 mod context;
 mod credit;
 mod digest;
+mod dispute;
 mod engine;
+mod evidence;
 mod fleet;
 mod job;
 mod journal;
@@ -30,6 +32,7 @@ mod task;
 mod transcript;
 
 pub use config::EngineConfig;
+pub use dispute::{Claim, Dispute};
 pub use engine::{Engine, Submitted};
 pub use payments::{PayConfig, PayStatus, Settled};
 pub use quote::quote_schema;

@@ -5,12 +5,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use conun_types::{Cid, Holder, NodeId, OutputBlock, Rng, Source};
 
-use crate::{stage::TaskKey, task::Settled};
+use crate::{
+    evidence::{Disputed, MAX_DISPUTES},
+    stage::TaskKey,
+    task::Settled,
+};
 
 /// Holders that a reader is told of at most: an empty partition's block is made by very many.
 const MAX_HOLDERS: usize = 8;
@@ -25,6 +29,8 @@ struct State {
     /// and only the first maker is sure not to need it for itself.
     made_by: HashMap<Cid, Vec<TaskKey>>,
     tasks: HashMap<TaskKey, Settled>,
+    /// Tasks on which nodes disagreed, the first of them.
+    disputes: Vec<Disputed>,
 }
 
 impl State {
@@ -49,6 +55,25 @@ impl Lineage {
             }
         }
         state.tasks.insert(key, settled.clone());
+        drop(state);
+        if !settled.rejected.is_empty() {
+            let (task, accepted, claims) =
+                (Arc::clone(&settled.task), settled.outputs.clone(), settled.rejected.clone());
+            self.dispute(Disputed { task, accepted, claims });
+        }
+    }
+
+    /// Remembers a task on which nodes disagree.
+    pub(crate) fn dispute(&self, disputed: Disputed) {
+        let mut state = self.lock();
+        if state.disputes.len() < MAX_DISPUTES {
+            state.disputes.push(disputed);
+        }
+    }
+
+    /// Tasks on which nodes disagreed, as far as they are remembered.
+    pub(crate) fn disputes(&self) -> Vec<Disputed> {
+        self.lock().disputes.clone()
     }
 
     /// The verdict on `task`, if one is in.

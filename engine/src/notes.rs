@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use conun_types::{Amount, NodeId, WorkUnits, task::output_volume};
+use conun_types::{Amount, Cid, NodeId, WorkUnits, task::output_volume};
 
 use crate::{
     record::{ReceiptRecord, StageRow},
@@ -67,6 +67,19 @@ impl Notes {
         let mut state = self.lock();
         row(&mut state, settled.task.stage.key.stage).replicas += settled.receipts.len() as u64;
         add(&mut state, settled);
+    }
+
+    /// The verdict on a task is another one after all: only what agrees with `root` is accepted.
+    pub(crate) fn overturned(&self, task: &Cid, root: Option<[u8; 32]>) {
+        let mut state = self.lock();
+        for record in state.receipts.iter_mut().filter(|record| record.task_cid == *task) {
+            record.accepted = Some(record.receipt.receipt.outputs_root) == root;
+        }
+    }
+
+    /// Votes that made no verdict.
+    pub(crate) fn open(&self, receipts: Vec<ReceiptRecord>) {
+        self.lock().receipts.extend(receipts);
     }
 
     /// `node` was caught sending wrong bytes or a receipt that fits nothing.

@@ -1,6 +1,8 @@
 //! What the coordinator remembers of a job and shows to people: values only, as JSON (docs/CLI.md lists the fields).
 
-use conun_types::{Address, Amount, Cid, Error, JobId, NodeId, SignedOrder, SignedReceipt, StageRecord, WorkUnits};
+use conun_types::{
+    Address, Amount, Cid, Error, JobId, NodeId, OutputBlock, SignedOrder, SignedReceipt, StageRecord, WorkUnits,
+};
 use serde::{Deserialize, Serialize};
 
 /// How answers are verified, from the least to the most.
@@ -151,6 +153,9 @@ pub struct ReceiptRecord {
     pub order: SignedOrder,
     /// The receipt with its signature.
     pub receipt: SignedReceipt,
+    /// The blocks over which the receipt has the root. None in records of before they were kept.
+    #[serde(default)]
+    pub outputs: Vec<OutputBlock>,
 }
 
 impl ReceiptRecord {

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use conun_types::{
-    AccountId, Address, Amount, Cid, Error, JobId, NodeId, Result, StageRecord, WorkUnits, eip712::Domain, hex32,
-    ledger::SettledBatch, payment::Settlement,
+    AccountId, Address, Amount, Cid, Error, JobId, NodeId, NodeKey, Result, Signature, StageRecord, WorkUnits, codec,
+    eip712::Domain,
+    hex32,
+    ledger::SettledBatch,
+    payment::Settlement,
+    task::{output_volume, outputs_root},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,10 @@ pub struct Transcript {
     pub liars: Vec<NodeId>,
     /// The receipts.
     pub receipts: Vec<ReceiptRecord>,
+    /// The coordinator's signature over all that is above: no vote can be left out later, nor a verdict turned. The
+    /// coordinator itself is not bound by it; nodes keep what they signed.
+    #[serde(default)]
+    pub seal: Option<Signature>,
 }
 
 /// What the receipts show.
@@ -34,7 +42,9 @@ pub struct Verified {
     pub receipts: usize,
     /// Tasks that were accepted.
     pub tasks: usize,
-    /// Fewest nodes that agreed on a task.
+    /// Tasks whose votes differ and made no verdict.
+    pub open: usize,
+    /// Fewest nodes that agreed on a task that was accepted.
     pub votes: usize,
     /// Work units, counted for each node that is paid.
     pub units: WorkUnits,
@@ -84,21 +94,53 @@ impl Transcript {
         if requesters.len() > 1 {
             return Err(broken("its orders are signed by more than one coordinator"));
         }
-        let mut votes = usize::MAX;
+        let (mut votes, mut open) = (Vec::new(), 0);
         for ((stage, task, _), records) in &tasks {
-            votes = votes.min(agreement(records).map_err(|e| broken(format!("stage {stage}, task {task}: {e}")))?);
+            match agreement(records).map_err(|e| broken(format!("stage {stage}, task {task}: {e}")))? {
+                0 => open += 1,
+                agreeing => votes.push(agreeing),
+            }
         }
+        let coordinator = requesters.into_iter().next();
+        self.check_seal(coordinator.as_ref())?;
         let records = stage_records(self.job, &self.receipts, &self.liars);
         Ok(Verified {
             job: self.job,
-            coordinator: requesters.into_iter().next(),
+            coordinator,
             receipts: self.receipts.len(),
-            tasks: tasks.len(),
-            votes: if tasks.is_empty() { 0 } else { votes },
+            tasks: tasks.len() - open,
+            open,
+            votes: votes.into_iter().min().unwrap_or(0),
             units: WorkUnits(records.iter().fold(0u64, |sum, r| sum.saturating_add(r.units.0))),
             cost: records.iter().map(|r| r.amount).sum(),
             records,
         })
+    }
+
+    /// What the coordinator signs: a hash of everything but the signature.
+    ///
+    /// # Errors
+    /// Internal where it cannot be encoded.
+    pub fn hash(&self) -> Result<[u8; 32]> {
+        let bytes = codec::encode(&(self.job, self.domain, &self.liars, &self.receipts))?;
+        Ok(blake3::derive_key("conun transcript v1", &bytes))
+    }
+
+    /// The transcript with the signature of its coordinator.
+    ///
+    /// # Errors
+    /// As [`Transcript::hash`].
+    pub fn sealed(self, coordinator: &NodeKey) -> Result<Self> {
+        let seal = Some(coordinator.sign(&self.hash()?));
+        Ok(Self { seal, ..self })
+    }
+
+    fn check_seal(&self, coordinator: Option<&NodeId>) -> Result<()> {
+        let (Some(seal), Some(coordinator)) = (&self.seal, coordinator) else {
+            return Err(broken("the coordinator has not signed the list"));
+        };
+        seal.verify(&self.hash()?, coordinator)
+            .map_err(|_| broken("the list was changed after the coordinator had signed it"))
     }
 
     /// One receipt and its order; who ordered it.
@@ -108,6 +150,7 @@ impl Transcript {
             return Err(Error::data("an order is for another job, task or node"));
         }
         record.receipt.check(order, &self.domain)?;
+        check_outputs(record)?;
         record.order.requester(&self.domain)
     }
 
@@ -153,10 +196,27 @@ impl Transcript {
     }
 }
 
-/// How many nodes agree on a task: all that were accepted must have said the same.
+/// The list of blocks must be the one whose root was signed.
+fn check_outputs(record: &ReceiptRecord) -> Result<()> {
+    let (outputs, receipt) = (&record.outputs, &record.receipt.receipt);
+    let volume = output_volume(outputs);
+    let fits =
+        outputs_root(outputs) == receipt.outputs_root && (volume.rows, volume.bytes) == (receipt.rows, receipt.bytes);
+    if outputs.is_empty() || fits {
+        Ok(())
+    } else {
+        Err(Error::data("a list of blocks does not give the root that was signed"))
+    }
+}
+
+/// How many nodes agree on a task: all that were accepted must have said the same. Zero where the votes differ and none was
+/// accepted.
 fn agreement(records: &[&ReceiptRecord]) -> Result<usize, &'static str> {
     let accepted: Vec<_> = records.iter().filter(|r| r.accepted).map(|r| &r.receipt.receipt).collect();
-    let Some(first) = accepted.first() else { return Err("no receipt was accepted") };
+    let Some(first) = accepted.first() else {
+        let roots: BTreeSet<_> = records.iter().map(|r| r.receipt.receipt.outputs_root).collect();
+        return if roots.len() > 1 { Ok(0) } else { Err("no receipt was accepted") };
+    };
     let said = |r: &conun_types::TaskReceipt| (r.profile, r.inputs_root, r.outputs_root, r.rows, r.bytes, r.units);
     if accepted.iter().any(|other| said(other) != said(first)) {
         return Err("receipts that were accepted differ");
@@ -169,11 +229,15 @@ fn agreement(records: &[&ReceiptRecord]) -> Result<usize, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use conun_types::{NodeKey, OsRng, SignedOrder, SignedReceipt, TaskOrder, TaskReceipt};
+    use conun_types::{OsRng, OutputBlock, SignedOrder, SignedReceipt, TaskOrder, TaskReceipt};
 
     use super::*;
 
     const JOB: JobId = JobId([7; 16]);
+
+    fn output(vote: u8) -> OutputBlock {
+        OutputBlock { partition: 0, cid: Cid::raw(&[vote]), rows: 1, bytes: 1 }
+    }
 
     struct Scene {
         coordinator: NodeKey,
@@ -205,7 +269,7 @@ mod tests {
                 provider: node.address(),
                 profile: [0; 32],
                 inputs_root: [0; 32],
-                outputs_root: [vote; 32],
+                outputs_root: outputs_root(&[output(vote)]),
                 rows: 1,
                 bytes: 1,
                 units: WorkUnits(3),
@@ -218,6 +282,7 @@ mod tests {
                 accepted,
                 order: SignedOrder::sign(order, &self.domain, &self.coordinator)?,
                 receipt: SignedReceipt::sign(receipt, &self.domain, node),
+                outputs: vec![output(vote)],
             })
         }
 
@@ -229,7 +294,8 @@ mod tests {
                 self.record(0, 1, 2, true)?,
                 self.record(1, 1, 2, true)?,
             ];
-            Ok(Transcript { job: JOB, domain: self.domain, liars: vec![self.nodes[2].id()], receipts })
+            let liars = vec![self.nodes[2].id()];
+            Transcript { job: JOB, domain: self.domain, liars, receipts, seal: None }.sealed(&self.coordinator)
         }
     }
 
@@ -271,6 +337,12 @@ mod tests {
             ("a liar accepted", Box::new(|t| t.receipts[2].accepted = true)),
             ("nobody accepted", Box::new(|t| t.receipts.iter_mut().for_each(|r| r.accepted = false))),
             ("an honest one refused", Box::new(|t| t.receipts[0].accepted = false)),
+            ("a vote removed", Box::new(|t| drop(t.receipts.pop()))),
+            ("a dissenting vote removed", Box::new(|t| drop(t.receipts.remove(2)))),
+            ("a liar cleared", Box::new(|t| t.liars.clear())),
+            ("no seal", Box::new(|t| t.seal = None)),
+            ("another block", Box::new(|t| t.receipts[2].outputs[0].cid = Cid::raw(&[8]))),
+            ("more rows", Box::new(|t| t.receipts[2].outputs[0].rows = 2)),
             ("another's signature", Box::new(|t| t.receipts[0].receipt.signature = t.receipts[1].receipt.signature)),
             (
                 "another coordinator",

@@ -14,9 +14,11 @@ pub mod inputs;
 pub mod object_store;
 pub mod pin;
 mod plan_node;
+pub mod referee;
 pub mod run;
 pub mod runner;
 pub mod session;
+pub mod trace;
 pub mod whitelist;
 
 pub use crate::block_reader::BlockReaderExec;

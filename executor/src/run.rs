@@ -23,7 +23,9 @@ use crate::{
     canonical::{Encoded, Encoder},
     codec, failure,
     inputs::{Recorded, TaskInputs},
-    pin, session, whitelist,
+    pin,
+    session::{self, ClassPool},
+    whitelist,
 };
 
 /// What a task made: its blocks in partition order, each with its bytes.
@@ -41,45 +43,75 @@ pub struct TaskOutput {
 /// # Errors
 /// [`Failure`], by who is at fault.
 pub async fn run_task(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Result<TaskOutput, Failure> {
-    if envelope.profile != profile::hash() {
-        return Err(Failure::Refused("another execution profile".into()));
-    }
-    let inputs = Arc::new(Recorded::new(inputs));
-    let (context, pool) = session::task_context(envelope, inputs.clone())?;
-    let plan = prepare(envelope, &context)?;
-    let shared: Arc<dyn MemoryPool> = pool.clone();
+    run_rewritten(envelope, inputs, Ok).await
+}
+
+/// Runs a task whose plan, once it is checked and pinned, is replaced by what `rewrite` makes of it: that is how a trace
+/// listens in, and how a referee puts agreed rows in the plan's place.
+pub(crate) async fn run_rewritten(
+    envelope: &TaskEnvelope,
+    inputs: Arc<dyn TaskInputs>,
+    rewrite: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, Failure>,
+) -> Result<TaskOutput, Failure> {
+    let task = Ready::new(envelope, inputs)?;
+    let plan = rewrite(task.plan.clone())?;
+    let shared: Arc<dyn MemoryPool> = task.pool.clone();
     let reservation = MemoryConsumer::new("output").register(&shared);
-    let result = match hash_root(&plan) {
-        Some((input, partitioning)) => run_hashed(&input, partitioning, &context, &reservation).await,
-        None => run_passthrough(&plan, &context, &reservation).await,
+    let result = match &task.shuffle {
+        Some(partitioning) => run_hashed(&plan, partitioning.clone(), &task.context, &reservation).await,
+        None => run_passthrough(&plan, &task.context, &reservation).await,
     };
-    if let Some(failure) = inputs.failure() {
-        return Err(failure);
-    }
-    // Even where an operator recovered from a refusal: its output would depend on what else was reserved then.
-    if pool.exceeded() { Err(Failure::MemoryExceeded) } else { result }
+    task.check()?;
+    result
 }
 
-/// The decoded, checked and pinned plan.
-fn prepare(envelope: &TaskEnvelope, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>, Failure> {
-    let plan = codec::decode_plan(&envelope.plan, context).map_err(|e| Failure::Refused(e.message))?;
-    whitelist::check(plan.as_ref(), envelope)?;
-    if let OutputSpec::Hash(_) = envelope.output {
-        return match plan.downcast_ref::<RepartitionExec>() {
-            Some(root) => {
-                let input = pin::pin(root.input().clone())?;
-                let pinned = RepartitionExec::try_new(input, root.partitioning().clone());
-                Ok(Arc::new(pinned.map_err(|e| failure::of(&e))?))
-            }
-            None => Err(Failure::Refused("the root of a shuffled task is no RepartitionExec".into())),
+/// A task that is ready to run: its plan decoded, checked and pinned.
+pub(crate) struct Ready {
+    /// The plan below the shuffle, where there is one.
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    /// By what the rows are spread over blocks.
+    shuffle: Option<Partitioning>,
+    pub(crate) context: Arc<TaskContext>,
+    pool: Arc<ClassPool>,
+    inputs: Arc<Recorded>,
+}
+
+impl Ready {
+    pub(crate) fn new(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Result<Self, Failure> {
+        if envelope.profile != profile::hash() {
+            return Err(Failure::Refused("another execution profile".into()));
+        }
+        let inputs = Arc::new(Recorded::new(inputs));
+        let (context, pool) = session::task_context(envelope, inputs.clone())?;
+        let plan = codec::decode_plan(&envelope.plan, &context).map_err(|e| Failure::Refused(e.message))?;
+        whitelist::check(plan.as_ref(), envelope)?;
+        let (plan, shuffle) = match envelope.output {
+            OutputSpec::Passthrough => (plan, None),
+            OutputSpec::Hash(_) => split_shuffle(&plan)?,
         };
+        Ok(Self { plan: pin::pin(plan)?, shuffle, context, pool, inputs })
     }
-    pin::pin(plan)
+
+    /// Blocks that the task makes.
+    pub(crate) fn blocks(&self) -> usize {
+        self.shuffle.as_ref().unwrap_or_else(|| self.plan.output_partitioning()).partition_count()
+    }
+
+    /// What operators may have recovered from, though their output depends on it: an input that is missing, and a refusal
+    /// by the pool.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if let Some(failure) = self.inputs.failure() {
+            return Err(failure);
+        }
+        if self.pool.exceeded() { Err(Failure::MemoryExceeded) } else { Ok(()) }
+    }
 }
 
-fn hash_root(plan: &Arc<dyn ExecutionPlan>) -> Option<(Arc<dyn ExecutionPlan>, Partitioning)> {
-    let root = plan.downcast_ref::<RepartitionExec>()?;
-    Some((root.input().clone(), root.partitioning().clone()))
+fn split_shuffle(plan: &Arc<dyn ExecutionPlan>) -> Result<(Arc<dyn ExecutionPlan>, Option<Partitioning>), Failure> {
+    match plan.downcast_ref::<RepartitionExec>() {
+        Some(root) => Ok((root.input().clone(), Some(root.partitioning().clone()))),
+        None => Err(Failure::Refused("the root of a shuffled task is no RepartitionExec".into())),
+    }
 }
 
 /// Block `i` is partition `i`, each executed to its end before the next starts.

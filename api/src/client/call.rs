@@ -10,7 +10,8 @@ use super::Client;
 use crate::status::from_flight;
 
 impl Client {
-    async fn call(&self, action: &str, body: &(impl Serialize + Sync)) -> Result<Vec<Bytes>> {
+    /// An action that answers with bytes.
+    pub(super) async fn call(&self, action: &str, body: &(impl Serialize + Sync)) -> Result<Vec<Bytes>> {
         let body =
             serde_json::to_vec(body).map_err(|e| Error::internal(format!("a request cannot be encoded: {e}")))?;
         let answers = self.flight()?.do_action(Action::new(action, body)).await.map_err(from_flight)?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use arrow_flight::{FlightClient, Ticket, flight_service_client::FlightServiceClient};
+use bytes::Bytes;
 use conun_engine::{JobOptions, JobRecord, PayStatus, ReceiptRecord, Settled};
 use conun_storage::tables::TableInfo;
-use conun_types::{Cid, Error, JobId, Result};
+use conun_types::{Cid, Error, JobId, Result, Signature};
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use tonic::transport::{Channel, Endpoint};
 
@@ -149,6 +150,22 @@ impl Client {
     /// As [`Client::job`].
     pub async fn receipts(&self, id: &str) -> Result<Vec<ReceiptRecord>> {
         self.many(action::RECEIPTS, &named(id)).await
+    }
+
+    /// The coordinator's signature over everything that was signed for a job.
+    ///
+    /// # Errors
+    /// As [`Client::job`].
+    pub async fn seal(&self, id: &str) -> Result<Signature> {
+        self.one(action::SEAL, &named(id)).await
+    }
+
+    /// What is needed to run a job's disputed tasks again: envelopes, inputs, and blocks that somebody claimed.
+    ///
+    /// # Errors
+    /// As [`Client::job`].
+    pub async fn evidence(&self, id: &str) -> Result<Vec<Bytes>> {
+        self.call(action::EVIDENCE, &named(id)).await
     }
 
     /// The account from which the coordinator pays.

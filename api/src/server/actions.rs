@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::flight_sql::ticket;
 use crate::message::{Block, Column, Name, ShardRow, SqlReply, SqlRequest, Status, VolunteerRow, action};
 
-/// JSON documents, one a Flight result.
+/// JSON documents (of evidence: blocks), one a Flight result.
 type Bodies = Vec<Vec<u8>>;
 
 /// Runs one action.
@@ -32,6 +32,8 @@ pub(super) async fn run(engine: &Arc<Engine>, request: Action) -> Result<Bodies>
         action::JOB => one(&engine.job(&named(body)?)?),
         action::CANCEL => one(&engine.cancel(&named(body)?)?),
         action::RECEIPTS => many(engine.receipts(&named(body)?)?),
+        action::SEAL => one(&engine.seal(&named(body)?)?),
+        action::EVIDENCE => Ok(engine.evidence(&named(body)?)?.into_iter().map(Vec::from).collect()),
         action::ACCOUNT => one(&engine.pay_status().await?),
         action::SETTLE => many(engine.settle().await?),
         other => Err(Error::usage(format!("unknown action '{other}'"))),

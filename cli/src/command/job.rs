@@ -10,7 +10,7 @@ use crate::{
     human, print,
 };
 
-/// Dispatches `job ls|show|cancel|receipts|verify`.
+/// Dispatches `job ls|show|cancel|receipts|verify|evidence|trace|dispute`.
 pub(crate) async fn run(args: Job, context: &Context) -> Result<()> {
     match args.command {
         JobCommand::Ls(args) => list(&args, context).await,
@@ -18,6 +18,9 @@ pub(crate) async fn run(args: Job, context: &Context) -> Result<()> {
         JobCommand::Cancel(args) => cancel(&args, context).await,
         JobCommand::Receipts(args) => receipts(&args, context).await,
         JobCommand::Verify(args) => super::verify::run(args, context).await,
+        JobCommand::Evidence(args) => super::dispute::save(args, context).await,
+        JobCommand::Trace(args) => super::dispute::trace(args).await,
+        JobCommand::Dispute(args) => super::dispute::decide(args).await,
     }
 }
 
@@ -79,7 +82,8 @@ async fn receipts(args: &OneJob, context: &Context) -> Result<()> {
 pub(crate) async fn transcript(client: &Client, job: &str) -> Result<Transcript> {
     let record = client.job(job).await?;
     let receipts = client.receipts(&record.id.to_string()).await?;
-    Ok(Transcript { job: record.id, domain: client.status().await?.domain, liars: record.liars, receipts })
+    let (domain, seal) = (client.status().await?.domain, client.seal(&record.id.to_string()).await?);
+    Ok(Transcript { job: record.id, domain, liars: record.liars, receipts, seal: Some(seal) })
 }
 
 fn state(job: &JobRecord) -> String {

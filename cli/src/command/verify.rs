@@ -1,13 +1,20 @@
-//! `conun job verify`: whether what was signed for a job holds, and whether the chain says the same.
+//! `conun job verify`: whether what was signed for a job holds, who was right where nodes disagreed, and whether the chain
+//! says the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use conun_chain::EvmLedger;
 use conun_engine::{OnChain, Transcript, Verified};
 use conun_types::{Error, NodeKey, OsRng, Result, ledger::Ledger};
 use serde::Serialize;
 
-use crate::{args::VerifyJob, context::Context, human, print};
+use super::replay::{self, Replayed};
+use crate::{
+    args::VerifyJob,
+    context::Context,
+    evidence::{Evidence, read_transcript},
+    human, print,
+};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -17,34 +24,35 @@ struct Report {
     verified: Verified,
     #[serde(skip_serializing_if = "Option::is_none")]
     settled: Option<OnChain>,
+    disputes: Vec<Replayed>,
 }
 
 /// Checks one job.
 pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
-    let transcript = read(&args, context).await?;
+    let (transcript, blocks) = read(&args, context).await?;
     let verified = transcript.verify()?;
+    let evidence = args.evidence.clone().or(blocks).map(Evidence::new);
+    let disputes = replay::all(&transcript, evidence.as_ref()).await?;
     let paid = transcript.domain.chain_id != 0;
     let settled = match (args.offline, paid) {
         (false, true) => Some(on_chain(&args, &transcript, &verified).await?),
         _ => None,
     };
     if args.listing.json {
-        return print::json(&Report { ok: true, verified, settled });
+        return print::json(&Report { ok: true, verified, settled, disputes });
     }
-    print::line(&tell(&verified, settled.as_ref()))
+    let mut lines = tell(&verified, settled.as_ref());
+    lines.extend(disputes.iter().flat_map(replay::tell));
+    print::line(&lines.join("\n"))
 }
 
-/// From a file if there is one of that name, else from the coordinator.
-async fn read(args: &VerifyJob, context: &Context) -> Result<Transcript> {
+/// From a file or folder if there is one of that name, else from the coordinator; with the folder of its evidence.
+async fn read(args: &VerifyJob, context: &Context) -> Result<(Transcript, Option<PathBuf>)> {
     let path = Path::new(&args.job);
-    if path.is_file() {
-        let bytes = std::fs::read(path).map_err(|e| Error::from(e).context(path.display()))?;
-        return serde_json::from_slice(&bytes).map_err(|e| {
-            Error::data(format!("{} holds no receipts: {e}", path.display()))
-                .with_hint("write such a file with: conun job receipts JOB --json")
-        });
+    if path.exists() {
+        return read_transcript(path);
     }
-    super::job::transcript(&context.client(&args.listing.connect).await?, &args.job).await
+    Ok((super::job::transcript(&context.client(&args.listing.connect).await?, &args.job).await?, None))
 }
 
 async fn on_chain(args: &VerifyJob, transcript: &Transcript, verified: &Verified) -> Result<OnChain> {
@@ -68,7 +76,7 @@ async fn on_chain(args: &VerifyJob, transcript: &Transcript, verified: &Verified
     transcript.verify_settled(verified, &ledger.settlements(&account).await?)
 }
 
-fn tell(verified: &Verified, settled: Option<&OnChain>) -> String {
+fn tell(verified: &Verified, settled: Option<&OnChain>) -> Vec<String> {
     let mut lines = vec![
         format!("job        {}", verified.job),
         format!("receipts   {}: all hashes and signatures are good", human::count(verified.receipts as u64)),
@@ -80,6 +88,12 @@ fn tell(verified: &Verified, settled: Option<&OnChain>) -> String {
         format!("units      {}", human::count(verified.units.0)),
         format!("cost       {} tokens", verified.cost),
     ];
+    if verified.open > 0 {
+        lines.push(format!(
+            "open       {}: the votes differ and made no verdict",
+            human::plural(verified.open as u64, "task")
+        ));
+    }
     lines.extend(verified.coordinator.map(|id| format!("ordered    by {id}")));
     if let Some(settled) = settled {
         let batches: Vec<String> = settled.batches.iter().map(u32::to_string).collect();
@@ -89,5 +103,5 @@ fn tell(verified: &Verified, settled: Option<&OnChain>) -> String {
             batches.join(", ")
         ));
     }
-    lines.join("\n")
+    lines
 }

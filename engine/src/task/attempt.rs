@@ -180,7 +180,7 @@ fn check(task: &Prepared, offer: &TaskOffer, vote: &Vote, domain: &Domain) -> Re
 fn checked(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, vote: Vote) -> Checked {
     Checked {
         root: vote.receipt.receipt.outputs_root,
-        outputs: vote.outputs,
+        outputs: vote.outputs.clone(),
         holder: Holder { peer: peer.clone(), capability: Some(offer.capability) },
         receipt: ReceiptRecord {
             stage: task.envelope.stage,
@@ -190,6 +190,7 @@ fn checked(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, vote: Vote) -> C
             accepted: false,
             order: offer.order.clone(),
             receipt: vote.receipt,
+            outputs: vote.outputs,
         },
     }
 }

@@ -81,6 +81,7 @@ impl Settler {
             }
         };
         let overturned = again.outputs != outputs;
+        let (cid, root) = (again.task.cid, again.root());
         self.owe(&again)?;
         self.0.notes.settled_again(&again);
         // Whoever said otherwise before was not accepted after all; who agreed then has a receipt from then.
@@ -88,6 +89,7 @@ impl Settler {
         receipts.extend(again.receipts.iter().cloned());
         self.0.lineage.record(&Settled { receipts, ..again });
         if overturned {
+            self.0.notes.overturned(&cid, root);
             self.overturn(stage, voters.into_keys().collect());
         }
         Ok(())

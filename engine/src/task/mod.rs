@@ -82,6 +82,8 @@ pub(crate) struct Settled {
     pub(crate) outputs: Vec<OutputBlock>,
     /// Replicas that agreed, and how to read their blocks.
     pub(crate) holders: Vec<conun_types::Holder>,
+    /// Replicas that did not, with what they made instead.
+    pub(crate) rejected: Vec<(conun_types::Holder, Vec<OutputBlock>)>,
     pub(crate) receipts: Vec<ReceiptRecord>,
     pub(crate) liars: Vec<NodeId>,
     pub(crate) late: Vec<NodeId>,

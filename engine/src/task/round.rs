@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     credit::{Ballot, Operator, Votes},
+    evidence::Disputed,
     fleet::{Candidate, Choice, Seat},
     record::ReceiptRecord,
 };
@@ -132,7 +133,10 @@ impl Round {
                 // Those that are overdue may still vote.
                 Action::GiveUp { .. } if !self.running.is_empty() => {}
                 Action::GiveUp { .. } if self.settles_for_less() => continue,
-                Action::GiveUp { .. } => return Err(self.give_up()),
+                Action::GiveUp { .. } => {
+                    self.leave_open();
+                    return Err(self.give_up());
+                }
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
                 Action::Wait => {}
             }
@@ -336,22 +340,28 @@ impl Round {
         let overdue = self.poll.overdue().to_vec();
         let late: Vec<NodeId> = overdue.iter().filter_map(|operator| self.nodes.get(operator)).copied().collect();
         late.iter().for_each(|node| self.settler.observe(*node, Outcome::Late));
-        let before = std::mem::take(&mut self.before).into_iter().find(|before| before.root() == Some(root));
-        let (mut outputs, mut holders) = before.map(|b| (b.outputs, b.holders)).unwrap_or_default();
+        let (right, wrong): (Vec<Settled>, Vec<Settled>) =
+            std::mem::take(&mut self.before).into_iter().partition(|before| before.root() == Some(root));
+        let right = right.into_iter().next();
+        let (mut outputs, mut holders) = right.map(|b| (b.outputs, b.holders)).unwrap_or_default();
         holders.retain(|holder| !liars.contains(&holder.peer.id));
         let mut receipts = Vec::new();
+        let claims = |wrong: Settled| wrong.holders.into_iter().map(move |holder| (holder, wrong.outputs.clone()));
+        let mut rejected: Vec<_> = wrong.into_iter().flat_map(claims).collect();
         for checked in self.votes.into_values() {
             let accepted = checked.root == root;
             receipts.push(ReceiptRecord { accepted, ..checked.receipt });
             if accepted {
                 outputs = checked.outputs;
                 holders.push(checked.holder);
+            } else {
+                rejected.push((checked.holder, checked.outputs));
             }
         }
         let agreed = |operator: &Operator| self.poll.votes().get(operator) == Some(&Ballot::Done(root));
         let voters = self.nodes.into_iter().filter(|(operator, _)| agreed(operator)).collect();
         let (task, asked) = (self.task.clone(), self.task.cid);
-        let settled = Settled { asked, task, outputs, holders, receipts, liars, late, voters, bound };
+        let settled = Settled { asked, task, outputs, holders, rejected, receipts, liars, late, voters, bound };
         Ok(Verdict::Settled(Box::new(settled)))
     }
 
@@ -368,6 +378,18 @@ impl Round {
             self.settler.lied(*node, "its answer differs from the one that was accepted");
         }
         nodes
+    }
+
+    /// Where the votes differ and make no verdict, they are kept: whoever runs the task again can tell who is right.
+    fn leave_open(&mut self) {
+        let votes: Vec<Checked> = std::mem::take(&mut self.votes).into_values().collect();
+        if votes.iter().all(|vote| vote.root == votes[0].root) {
+            return;
+        }
+        let receipts = votes.iter().map(|vote| vote.receipt.clone()).collect();
+        let claims = votes.into_iter().map(|vote| (vote.holder, vote.outputs)).collect();
+        self.settler.0.notes.open(receipts);
+        self.settler.0.lineage.dispute(Disputed { task: Arc::clone(&self.task), accepted: Vec::new(), claims });
     }
 
     fn give_up(&self) -> Error {

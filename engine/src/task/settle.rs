@@ -56,6 +56,10 @@ impl Settler {
         &self.0.context
     }
 
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.0.lineage
+    }
+
     pub(crate) fn notes(&self) -> &Notes {
         &self.0.notes
     }

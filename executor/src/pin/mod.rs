@@ -20,8 +20,8 @@ use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
     error::Result,
     physical_plan::{
-        ExecutionPlan, aggregates::AggregateExec, coalesce_partitions::CoalescePartitionsExec,
-        sorts::sort_preserving_merge::SortPreservingMergeExec,
+        ExecutionPlan, ReplaceChildrenOptions, aggregates::AggregateExec, coalesce_partitions::CoalescePartitionsExec,
+        execution_plan::ChildrenPropertiesMode, sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
 };
 
@@ -42,10 +42,7 @@ fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exec
         return Ok(Transformed::yes(Arc::new(ordered)));
     }
     if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
-        let pinned = SortPreservingMergeExec::new(merge.expr().clone(), merge.input().clone())
-            .with_fetch(merge.fetch())
-            .with_round_robin_repartition(false);
-        return Ok(Transformed::yes(Arc::new(pinned)));
+        return Ok(Transformed::yes(pinned_merge(merge, merge.input().clone())));
     }
     if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
         let states = sorted_states::distinct_states(aggregate)?;
@@ -54,4 +51,24 @@ fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exec
         }
     }
     Ok(Transformed::no(plan))
+}
+
+fn pinned_merge(merge: &SortPreservingMergeExec, input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    let pinned = SortPreservingMergeExec::new(merge.expr().clone(), input).with_fetch(merge.fetch());
+    Arc::new(pinned.with_round_robin_repartition(false))
+}
+
+/// The pinned operator `plan` over other children: on its own, a merge would forget that it is pinned.
+///
+/// # Errors
+/// Where it does not take them.
+pub(crate) fn over(
+    plan: &Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    match (plan.downcast_ref::<SortPreservingMergeExec>(), children.as_slice()) {
+        (_, []) => Ok(plan.clone()),
+        (Some(merge), [input]) => Ok(pinned_merge(merge, input.clone())),
+        _ => plan.clone().replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)),
+    }
 }

@@ -12,12 +12,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use conun_types::{Cid, Error, Failure, Result, TaskEnvelope};
+use conun_types::{Cid, Error, Failure, Result, TaskEnvelope, codec};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::Serialize;
 
 use super::frame::{self, Frame, FromRunner, PREFIX, ToRunner};
-use crate::{TaskInputs, TaskOutput, run_task, session};
+use crate::{
+    TaskInputs, TaskOutput,
+    referee::{Question, Ruling},
+    run_task, session,
+    trace::{Traced, record_all},
+};
 
 /// Inputs kept between tasks, in bytes: tasks of one job read the same shards and build sides.
 const INPUT_CACHE: usize = 256 << 20;
@@ -46,18 +51,33 @@ fn serve() -> Result<()> {
     // The first task should not pay for filling the function registry.
     let _ = session::bare_context();
     let parent = Arc::new(Parent::new(receiver));
-    while let Some(envelope) = parent.next_task()? {
-        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(&envelope, parent.clone()))));
+    while let Some((request, body)) = parent.next_request()? {
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serve_one(&request, &body, parent.clone()))));
         // The panic's message went to standard error, where the parent finds it.
         parent.answer(outcome.unwrap_or_else(|_| Err(Failure::Node("the task panicked".into()))))?;
     }
     Ok(())
 }
 
-async fn run(envelope: &[u8], inputs: Arc<Parent>) -> Result<TaskOutput, Failure> {
-    let envelope = TaskEnvelope::decode(envelope).map_err(|e| Failure::Refused(e.message))?;
+/// What was asked for.
+enum Reply {
+    Output(TaskOutput),
+    Traced(Traced),
+    Ruled(Ruling),
+}
+
+async fn serve_one(request: &ToRunner, body: &[u8], inputs: Arc<Parent>) -> Result<Reply, Failure> {
+    if *request == ToRunner::Decide {
+        let question = Question::decode(body).map_err(|e| Failure::Refused(e.message))?;
+        limit_memory(&question.envelope).map_err(|e| Failure::Node(e.message))?;
+        return Ok(Reply::Ruled(question.decide(inputs).await?));
+    }
+    let envelope = TaskEnvelope::decode(body).map_err(|e| Failure::Refused(e.message))?;
     limit_memory(&envelope).map_err(|e| Failure::Node(e.message))?;
-    run_task(&envelope, inputs).await
+    match request {
+        ToRunner::Trace => Ok(Reply::Traced(record_all(&envelope, inputs).await?)),
+        _ => Ok(Reply::Output(run_task(&envelope, inputs).await?)),
+    }
 }
 
 /// No core dumps, no new files, no files written, no further threads or processes.
@@ -113,20 +133,30 @@ impl Parent {
         Self(Mutex::new(Conversation { frames, cache: InputCache::new(INPUT_CACHE) }))
     }
 
-    /// The next envelope, or none when the parent is gone.
-    fn next_task(&self) -> Result<Option<Bytes>> {
+    /// The next request with its body, or none when the parent is gone.
+    fn next_request(&self) -> Result<Option<(ToRunner, Bytes)>> {
         let conversation = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match conversation.frames.recv() {
-            Ok(Frame { header: ToRunner::Run, body }) => Ok(Some(body)),
+            Ok(Frame { header: header @ (ToRunner::Run | ToRunner::Trace | ToRunner::Decide), body }) => {
+                Ok(Some((header, body)))
+            }
             Ok(Frame { header, .. }) => Err(Error::internal(format!("expected a task, got {header:?}"))),
             Err(_) => Ok(None),
         }
     }
 
-    fn answer(&self, outcome: Result<TaskOutput, Failure>) -> Result<()> {
+    fn answer(&self, outcome: Result<Reply, Failure>) -> Result<()> {
         let mut out = io::stdout().lock();
         let output = match outcome {
-            Ok(output) => output,
+            Ok(Reply::Output(output)) => output,
+            Ok(Reply::Ruled(ruling)) => return write_frame(&mut out, &FromRunner::Ruled, &codec::encode(&ruling)?),
+            Ok(Reply::Traced(traced)) => {
+                for (cid, bytes) in &traced.batches {
+                    write_frame(&mut out, &FromRunner::Batch(*cid), bytes)?;
+                }
+                write_frame(&mut out, &FromRunner::Traced, &codec::encode(&traced.trace)?)?;
+                traced.output
+            }
             Err(failure) => return write_frame(&mut out, &FromRunner::Failed(failure), &[]),
         };
         for (block, bytes) in &output.blocks {

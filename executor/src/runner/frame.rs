@@ -16,6 +16,10 @@ const MAX_HEADER: usize = 1 << 16;
 pub(super) enum ToRunner {
     /// Run the task whose envelope is the body.
     Run,
+    /// Run the task whose envelope is the body, and tell what every operator gives.
+    Trace,
+    /// Decide the dispute that is the body.
+    Decide,
     /// The body is this input.
     Input(Cid),
     /// This input is not to be had; the task cannot go on.
@@ -33,6 +37,12 @@ pub(super) enum FromRunner {
     Have(Cid),
     /// The body is this output.
     Block(OutputBlock),
+    /// The body is this batch of a trace.
+    Batch(Cid),
+    /// The body is the trace of the task.
+    Traced,
+    /// The body is a referee's ruling: there will be no output.
+    Ruled,
     /// That was the last block.
     Done,
     /// There will be no output.

@@ -11,6 +11,9 @@
 //!         ◀─────────── Done | Failed(why)
 //! ```
 //!
+//! Besides `Run` there are `Trace`, whose answer has a `Batch` for each batch of every operator and a `Traced`, and
+//! `Decide`, whose answer is `Ruled`: referees run strangers' plans, too.
+//!
 //! A child that is cancelled, dies or talks nonsense is killed and replaced.
 
 mod child;

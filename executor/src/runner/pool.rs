@@ -1,6 +1,7 @@
 //! The parent's side: warm children, one task at a time each.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     path::PathBuf,
     process::Stdio,
@@ -9,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conun_types::{Cid, Error, Failure, OutputBlock, Result, TaskEnvelope, task::MAX_BLOCKS};
+use conun_types::{Cid, Error, Failure, OutputBlock, Result, TaskEnvelope, codec, task::MAX_BLOCKS};
 use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
@@ -19,7 +20,11 @@ use tokio::{
 };
 
 use super::frame::{self, Frame, FromRunner, PREFIX, ToRunner};
-use crate::{TaskOutput, canonical};
+use crate::{
+    TaskOutput, canonical,
+    referee::{Question, Ruling},
+    trace::{Trace, Traced},
+};
 
 /// Bytes of a child's standard error that are kept to explain its death.
 const STDERR_TAIL: usize = 4096;
@@ -87,9 +92,60 @@ impl RunnerPool {
         encoded: &Bytes,
         inputs: &dyn InputSource,
     ) -> Result<TaskOutput, Failure> {
+        let mut output = Collected::new(envelope.memory.bytes());
+        let collect = |header, body| output.collect(header, body);
+        self.ask(&ToRunner::Run, encoded, inputs, collect).await?;
+        Ok(output.output)
+    }
+
+    /// As [`RunnerPool::run`], and tells what every operator gave; each batch is checked against its address.
+    ///
+    /// # Errors
+    /// As [`RunnerPool::run`].
+    pub async fn trace(
+        &self,
+        envelope: &TaskEnvelope,
+        encoded: &Bytes,
+        inputs: &dyn InputSource,
+    ) -> Result<Traced, Failure> {
+        let mut output = Collected::new(envelope.memory.bytes());
+        let (mut batches, mut trace) = (HashMap::new(), Trace::default());
+        let collect = |header, body: Bytes| {
+            match header {
+                FromRunner::Batch(cid) if cid.matches(&body) => drop(batches.insert(cid, body)),
+                FromRunner::Traced => trace = codec::decode(&body)?,
+                header => return output.collect(header, body),
+            }
+            Ok(None)
+        };
+        self.ask(&ToRunner::Trace, encoded, inputs, collect).await?;
+        Ok(Traced { output: output.output, trace, batches })
+    }
+
+    /// Has a child decide a dispute; `inputs` are asked for batches that the parties agree on, too.
+    ///
+    /// # Errors
+    /// As [`crate::referee::decide`]; [`Failure::Node`] where the child died or broke the protocol.
+    pub async fn decide(&self, question: &Question, inputs: &dyn InputSource) -> Result<Ruling, Failure> {
+        let body = question.encode().map_err(|e| Failure::Node(e.message))?;
+        let take = |header, body: Bytes| match header {
+            FromRunner::Ruled => codec::decode(&body).map(Some),
+            other => Err(unexpected(&other)),
+        };
+        self.ask(&ToRunner::Decide, &body, inputs, take).await
+    }
+
+    /// Sends a request to a child and takes its answers until `take` has what it waits for.
+    async fn ask<T>(
+        &self,
+        request: &ToRunner,
+        body: &[u8],
+        inputs: &dyn InputSource,
+        take: impl FnMut(FromRunner, Bytes) -> Result<Option<T>> + Send,
+    ) -> Result<T, Failure> {
         let _slot = self.slots.acquire().await.map_err(|_| Failure::Node("the runners are shut down".into()))?;
         let mut runner = self.take()?;
-        let outcome = match runner.run(envelope, encoded, inputs).await {
+        let outcome = match runner.ask(request, body, inputs, take).await {
             Ok(outcome) => outcome,
             Err(broken) => return Err(runner.explain(broken).await),
         };
@@ -152,14 +208,14 @@ impl Runner {
     }
 
     /// The outer error means that the child cannot be used any more.
-    async fn run(
+    async fn ask<T>(
         &mut self,
-        envelope: &TaskEnvelope,
-        encoded: &Bytes,
+        request: &ToRunner,
+        body: &[u8],
         inputs: &dyn InputSource,
-    ) -> Result<Result<TaskOutput, Failure>> {
-        self.send(&ToRunner::Run, encoded).await?;
-        let mut output = Collected::new(envelope.memory.bytes());
+        mut take: impl FnMut(FromRunner, Bytes) -> Result<Option<T>> + Send,
+    ) -> Result<Result<T, Failure>> {
+        self.send(request, body).await?;
         loop {
             let frame = self.receive().await?;
             match frame.header {
@@ -168,9 +224,12 @@ impl Runner {
                     Err(failure) => self.send(&ToRunner::Missing(failure), &[]).await?,
                 },
                 FromRunner::Have(cid) => self.send(&ToRunner::Reuse(inputs.may_reuse(&cid)), &[]).await?,
-                FromRunner::Block(block) => output.push(block, frame.body)?,
-                FromRunner::Done => return Ok(Ok(output.output)),
                 FromRunner::Failed(failure) => return Ok(Err(failure)),
+                header => {
+                    if let Some(done) = take(header, frame.body)? {
+                        return Ok(Ok(done));
+                    }
+                }
             }
         }
     }
@@ -231,6 +290,15 @@ impl Collected {
         Self { output: TaskOutput::default(), budget }
     }
 
+    /// Takes a frame of the output; something where it was the last.
+    fn collect(&mut self, header: FromRunner, body: Bytes) -> Result<Option<()>> {
+        match header {
+            FromRunner::Block(block) => self.push(block, body).map(|()| None),
+            FromRunner::Done => Ok(Some(())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn push(&mut self, block: OutputBlock, bytes: Bytes) -> Result<()> {
         let position = self.output.blocks.len();
         let left = self.budget.checked_sub(bytes.len()).filter(|_| position < MAX_BLOCKS);
@@ -245,6 +313,10 @@ impl Collected {
         self.output.blocks.push((block, bytes));
         Ok(())
     }
+}
+
+fn unexpected(header: &FromRunner) -> Error {
+    Error::data(format!("a runner said {header:?} out of turn"))
 }
 
 /// Sources are shared by everything that a node does for a task.

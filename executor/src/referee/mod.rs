@@ -1,0 +1,309 @@
+//! A referee: two parties signed different outputs for one task; who is right, and where did the other one bend it?
+//!
+//! It compares what the parties say of each operator, from the leaves up, until it finds one whose inputs both agree on and
+//! whose outputs differ, and in it the first batch that differs. Then it runs that operator alone, over the agreed rows, up
+//! to that batch: whoever named what comes out is right. The rest of the task is never run again.
+//!
+//! A party may refuse to tell, tell what does not fit what it committed to, or tell a trace that does not lead to the output
+//! it signed. In the first two cases it has lost; in the third the last step, the writer, shows it.
+//!
+//! Interactive bisection of a disputed computation down to one step is R. Canetti, B. Riva and G. Rothblum's ("Practical
+//! delegation of computation using multiple servers", 2011); operators and batches instead of instructions keep the last
+//! step large enough to be run as it is, without a virtual machine.
+
+mod agreed;
+mod question;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod witness;
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use bytes::Bytes;
+use conun_types::{Cid, Failure, OutputBlock, TaskEnvelope};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use self::agreed::AgreedExec;
+use crate::{
+    canonical, failure,
+    inputs::TaskInputs,
+    run::{Ready, run_rewritten},
+    trace::{Batches, MAX_BATCHES, OperatorTrace, Outline, isolate},
+};
+
+pub use self::question::Question;
+pub use self::rows::{Difference, first_difference};
+pub use self::witness::{Replay, Told, Witness};
+
+/// One of two parties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Party {
+    /// The one that was named first.
+    First,
+    /// The other.
+    Second,
+}
+
+impl Party {
+    /// The party on the other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Party::First => Party::Second,
+            Party::Second => Party::First,
+        }
+    }
+}
+
+/// Where two parties part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Number of the operator; 0 is the writer.
+    pub operator: u32,
+    /// Its name.
+    pub name: String,
+    /// Its partition; of the writer, the block.
+    pub partition: u32,
+    /// The batch in the partition.
+    pub batch: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.operator {
+            0 => write!(f, "{} (#0), block {}", self.name, self.partition),
+            n => write!(f, "operator {} (#{n}), partition {}, batch {}", self.name, self.partition, self.batch),
+        }
+    }
+}
+
+/// What a referee found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ruling {
+    /// Who is right, if one is.
+    pub right: Option<Party>,
+    /// Where they part; none where one of them did not back its output up.
+    pub place: Option<Place>,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Decides between two parties that made `votes` of the task that `envelope` describes. `inputs` are needed where they part
+/// at an operator that reads them.
+///
+/// # Errors
+/// [`Failure`] where the referee itself cannot run the last step. No party has lost by that.
+pub async fn decide<'a>(
+    envelope: &'a TaskEnvelope,
+    votes: [&[OutputBlock]; 2],
+    witnesses: [&'a mut dyn Witness; 2],
+    inputs: Arc<dyn TaskInputs>,
+) -> Result<Ruling, Failure> {
+    let outline = Outline::of(envelope)?;
+    let mut referee = Referee { envelope, outline, witnesses, inputs, roots: Default::default(), read: 0 };
+    match referee.narrow(votes).await {
+        Ok(Found { place, claims }) => referee.run_last_step(place, claims).await,
+        Err(Silent { party, why }) => Ok(Ruling { right: party.map(Party::other), place: None, why }),
+    }
+}
+
+/// Who did not back its output up (none: neither did), and how.
+struct Silent {
+    party: Option<Party>,
+    why: String,
+}
+
+/// Where the parties part, and what each says is there; nothing where it says that the rows end before.
+struct Found {
+    place: Place,
+    claims: [Option<Cid>; 2],
+}
+
+struct Referee<'a> {
+    envelope: &'a TaskEnvelope,
+    outline: Outline,
+    witnesses: [&'a mut dyn Witness; 2],
+    inputs: Arc<dyn TaskInputs>,
+    /// The root of each operator, by party.
+    roots: [Vec<[u8; 32]>; 2],
+    /// Bytes of batches that the parties were asked for.
+    read: usize,
+}
+
+/// Bytes of agreed batches that a referee takes at most.
+const MOST_READ: usize = 1 << 30;
+
+const PARTIES: [Party; 2] = [Party::First, Party::Second];
+
+impl Referee<'_> {
+    async fn narrow(&mut self, votes: [&[OutputBlock]; 2]) -> Result<Found, Silent> {
+        let mut silent = Vec::new();
+        for party in PARTIES {
+            match self.witnesses[party as usize].roots().await {
+                Some(roots) if roots.len() == self.outline.operators.len() => self.roots[party as usize] = roots,
+                Some(_) => silent.push((party, "its trace has another number of operators than the plan")),
+                None => silent.push((party, "it gave no trace")),
+            }
+        }
+        match silent.as_slice() {
+            [] => {}
+            [(party, why)] => return Err(Silent { party: Some(*party), why: (*why).to_owned() }),
+            _ => return Err(Silent { party: None, why: "neither gave a trace".to_owned() }),
+        }
+        // What an operator needs has greater numbers: the first that differs on this way has agreed inputs.
+        for number in (1..=self.outline.operators.len() as u32).rev() {
+            if let Some((partition, batch, claims)) = self.compare(number).await? {
+                let name = self.outline.name(number);
+                return Ok(Found { place: Place { operator: number, name, partition, batch }, claims });
+            }
+        }
+        self.compare_blocks(votes)
+    }
+
+    /// The first batch of an operator in which the parties differ.
+    async fn compare(&mut self, number: u32) -> Result<Option<(u32, u32, [Option<Cid>; 2])>, Silent> {
+        let at = number as usize - 1;
+        if self.roots[0][at] == self.roots[1][at] {
+            return Ok(None);
+        }
+        let first = self.operator(Party::First, number).await?;
+        let second = self.operator(Party::Second, number).await?;
+        let pairs = first.partitions.iter().zip(&second.partitions);
+        let part = |(partition, (a, b)): (u32, (&Batches, &Batches))| {
+            difference(a, b).map(|batch| (partition, batch as u32, [a, b].map(|side| side.batches.get(batch).copied())))
+        };
+        Ok((0..).zip(pairs).find_map(part))
+    }
+
+    /// What `party` says of an operator, if it fits the plan and what it committed to.
+    async fn operator(&mut self, party: Party, number: u32) -> Result<OperatorTrace, Silent> {
+        let told = self.witnesses[party as usize].operator(number).await;
+        let silent = |why: &str| Silent { party: Some(party), why: format!("{why} of operator #{number}") };
+        let told = told.ok_or_else(|| silent("it gave no trace"))?;
+        if told.root() != self.roots[party as usize][number as usize - 1] {
+            return Err(silent("it gave another trace than it had committed to"));
+        }
+        let shape = self.outline.operator(number).map(|operator| operator.partitions);
+        let batches: usize = told.partitions.iter().map(|p| p.batches.len()).sum();
+        // The writer reads all that the first operator gives.
+        let whole = number > 1 || told.partitions.iter().all(|p| p.ended);
+        if shape != Some(told.partitions.len()) || batches > MAX_BATCHES || !whole {
+            return Err(silent("it gave an impossible trace"));
+        }
+        Ok(told)
+    }
+
+    /// Both agree on all operators: what the writer made of the last rows must differ.
+    fn compare_blocks(&self, votes: [&[OutputBlock]; 2]) -> Result<Found, Silent> {
+        let blocks = 0..self.outline.blocks;
+        let part = blocks.clone().find(|at| votes[0].get(*at) != votes[1].get(*at));
+        let Some(at) = part else {
+            return Err(Silent { party: None, why: "both claim the same output".to_owned() });
+        };
+        let place = Place { operator: 0, name: self.outline.name(0), partition: at as u32, batch: 0 };
+        Ok(Found { place, claims: votes.map(|vote| vote.get(at).map(|block| block.cid)) })
+    }
+
+    async fn run_last_step(&mut self, place: Place, claims: [Option<Cid>; 2]) -> Result<Ruling, Failure> {
+        let mut agreed = HashMap::new();
+        let mut blocks = HashMap::new();
+        for number in self.outline.needs(place.operator) {
+            match self.agreed(number, &mut blocks).await {
+                Ok(operator) => agreed.insert(number, operator),
+                Err(Silent { party, why }) => {
+                    return Ok(Ruling { right: party.map(Party::other), place: Some(place), why });
+                }
+            };
+        }
+        let blocks = Arc::new(blocks);
+        let source = move |number: u32, operator: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
+            let agreed = agreed.get(&number).cloned().unwrap_or_default();
+            Arc::new(AgreedExec::new(operator, agreed, blocks.clone()))
+        };
+        let made = match place.operator {
+            0 => self.write(source, place.partition as usize).await?,
+            _ => self.rerun(source, &place).await?,
+        };
+        let right = PARTIES.into_iter().find(|party| claims[*party as usize] == made);
+        let why = match right {
+            Some(_) => "the referee ran this step over what both agree on, and it gives what this party says",
+            None => "the referee ran this step over what both agree on, and it gives what neither says",
+        };
+        Ok(Ruling { right, place: Some(place), why: why.to_owned() })
+    }
+
+    /// The rows of an operator that both agree on, with their bytes. Where one of them read further, its rows are the
+    /// longer ones.
+    async fn agreed(&mut self, number: u32, blocks: &mut HashMap<Cid, Bytes>) -> Result<OperatorTrace, Silent> {
+        let mut agreed = self.operator(Party::First, number).await?;
+        let same = self.roots[0][number as usize - 1] == self.roots[1][number as usize - 1];
+        if !same {
+            let other = self.operator(Party::Second, number).await?;
+            for (ours, theirs) in agreed.partitions.iter_mut().zip(other.partitions) {
+                if (theirs.batches.len(), theirs.ended) > (ours.batches.len(), ours.ended) {
+                    *ours = theirs;
+                }
+            }
+        }
+        for cid in agreed.partitions.iter().flat_map(|p| &p.batches) {
+            if !blocks.contains_key(cid) {
+                let bytes = self.batch(number, *cid).await?;
+                self.read += bytes.len();
+                if self.read > MOST_READ {
+                    let why = format!("operator #{number} gave more than {} MiB", MOST_READ >> 20);
+                    return Err(Silent { party: None, why });
+                }
+                blocks.insert(*cid, bytes);
+            }
+        }
+        Ok(agreed)
+    }
+
+    async fn batch(&mut self, number: u32, cid: Cid) -> Result<Bytes, Silent> {
+        for witness in &mut self.witnesses {
+            if let Some(bytes) = witness.batch(number, cid).await.filter(|bytes| Cid::raw(bytes) == cid) {
+                return Ok(bytes);
+            }
+        }
+        Err(Silent { party: None, why: format!("neither gave batch {cid} of operator #{number}") })
+    }
+
+    /// The block that the writer makes of the first operator's rows.
+    async fn write(
+        &self,
+        mut source: impl FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>,
+        block: usize,
+    ) -> Result<Option<Cid>, Failure> {
+        let output = run_rewritten(self.envelope, self.inputs.clone(), |plan| Ok(source(1, &plan))).await?;
+        Ok(output.blocks.get(block).map(|(block, _)| block.cid))
+    }
+
+    /// The batch at `place`, made by its operator alone; none where its rows end before.
+    async fn rerun(
+        &self,
+        mut source: impl FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>,
+        place: &Place,
+    ) -> Result<Option<Cid>, Failure> {
+        let task = Ready::new(self.envelope, self.inputs.clone())?;
+        let operator = isolate(&task.plan, place.operator, &mut source)?;
+        let batches = operator.execute(place.partition as usize, task.context.clone());
+        let mut batches = batches.map_err(|e| failure::of(&e))?.skip(place.batch as usize);
+        let batch = batches.next().await.transpose();
+        task.check()?;
+        let Some(batch) = batch.map_err(|e| failure::of(&e))? else { return Ok(None) };
+        let bytes = canonical::encode(&operator.schema(), &[batch]).map_err(failure::of_encoding)?;
+        Ok(Some(Cid::raw(&bytes)))
+    }
+}
+
+/// The first batch in which two streams differ. Where one was read further than the other, they agree.
+fn difference(a: &Batches, b: &Batches) -> Option<usize> {
+    let common = a.batches.len().min(b.batches.len());
+    let differs = (0..common).find(|at| a.batches[*at] != b.batches[*at]);
+    let ends = |short: &Batches, long: &Batches| short.ended && short.batches.len() < long.batches.len();
+    differs.or_else(|| (ends(a, b) || ends(b, a)).then_some(common))
+}
