@@ -51,7 +51,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Answers on networks that differ in whatever must not show.
-const MATRIX: &[&str] = &["cargo", "xtask", "matrix"];
+const MATRIX: &[&str] = &["cargo", "xtask", "matrix", "--joined"];
 
 /// The tests, with nextest where it is installed.
 const TESTS_NEXTEST: &[&str] = &["cargo", "nextest", "run", "--release", "--workspace", "--locked", "--no-fail-fast"];

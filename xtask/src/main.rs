@@ -22,7 +22,7 @@ const USAGE: &str = "usage: cargo xtask tidy                 check the repositor
                                         TPC-H on Conun and its rivals
        cargo xtask churn [--sf 1] [--json FILE]
                                         long jobs while nodes die and slow down
-       cargo xtask matrix [--scale 0.01] [--builds]
+       cargo xtask matrix [--scale 0.01] [--builds] [--joined]
                                         the same bits whatever the nodes, partitions, delays (and builds)";
 
 fn main() -> ExitCode {

@@ -25,15 +25,18 @@ struct Options {
     scale: f64,
     /// Whether to compare builds for other processors, which takes as many builds of everything.
     builds: bool,
+    /// Whether to change everything at once, in both directions: three networks instead of six, for CI.
+    joined: bool,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { scale: 0.01, builds: false };
+        let mut options = Self { scale: 0.01, builds: false, joined: false };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             match flag.as_str() {
                 "--builds" => options.builds = true,
+                "--joined" => options.joined = true,
                 "--scale" => options.scale = args.next().ok_or("--scale needs a value")?.parse()?,
                 other => return Err(format!("unknown option {other}").into()),
             }
@@ -61,14 +64,23 @@ impl Setting {
 }
 
 /// The first is what the others are compared with.
-fn settings(bin: &Path) -> Vec<Setting> {
+fn settings(bin: &Path, joined: bool) -> Vec<Setting> {
+    let (first, delay) = (Setting::new("3 nodes", NODES, &[], bin), DELAY.to_string());
+    if joined {
+        let most = ["--partitions", "16", "--delay-ms", &delay];
+        return vec![
+            first,
+            Setting::new("1 node, 1 partition", 1, &["--partitions", "1"], bin),
+            Setting::new("6 nodes, 16 partitions, shuffled arrival", 6, &most, bin),
+        ];
+    }
     vec![
-        Setting::new("3 nodes", NODES, &[], bin),
+        first,
         Setting::new("1 node", 1, &[], bin),
         Setting::new("6 nodes", 6, &[], bin),
         Setting::new("1 partition", NODES, &["--partitions", "1"], bin),
         Setting::new("16 partitions", NODES, &["--partitions", "16"], bin),
-        Setting::new("shuffled arrival", NODES, &["--delay-ms", &DELAY.to_string()], bin),
+        Setting::new("shuffled arrival", NODES, &["--delay-ms", &delay], bin),
     ]
 }
 
@@ -101,7 +113,7 @@ fn compare(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Result
         first.get_or_insert(observed);
         Ok(())
     };
-    settings(bin).iter().try_for_each(&mut judge)?;
+    settings(bin, options.joined).iter().try_for_each(&mut judge)?;
     if options.builds {
         for build in Build::all() {
             let bin = build.make(&scratch.join("build"))?;
@@ -122,8 +134,9 @@ mod tests {
         let parse = |args: &[&str]| {
             Options::parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|e| e.to_string())
         };
-        assert_eq!(parse(&[]), Ok(Options { scale: 0.01, builds: false }));
-        assert_eq!(parse(&["--builds", "--scale", "1"]), Ok(Options { scale: 1.0, builds: true }));
+        assert_eq!(parse(&[]), Ok(Options { scale: 0.01, builds: false, joined: false }));
+        assert_eq!(parse(&["--builds", "--scale", "1"]), Ok(Options { scale: 1.0, builds: true, joined: false }));
+        assert!(parse(&["--joined"]).is_ok_and(|options| options.joined));
         for wrong in [&["--scale"][..], &["--scale", "x"], &["--build"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

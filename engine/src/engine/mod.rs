@@ -1,17 +1,18 @@
 //! The facade: `submit` plans a statement, `results` runs it and streams the verified answer.
 
+mod jobs;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 use conun_planner::{Foresight, Placement};
 use conun_storage::Tables;
 use conun_types::{
-    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Signature, Volume,
+    Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume,
     eip712::Domain,
     port::Network,
     wire::{Ask, Hello},
@@ -26,6 +27,8 @@ use datafusion::{
     prelude::SessionContext,
 };
 use futures::{SinkExt, StreamExt, TryStreamExt, channel::mpsc};
+
+use jobs::Jobs;
 
 use crate::{
     cache::{Answer, Block, Cache, PlanKey},
@@ -42,11 +45,10 @@ use crate::{
     pilot::{self, Quote},
     quote,
     recheck::{self, Replay},
-    record::{JobOptions, JobRecord, JobState, ReceiptRecord, Verify},
+    record::{JobOptions, JobRecord, JobState, Verify},
     session,
     stage::StageGraph,
     task::Settler,
-    transcript::Transcript,
 };
 
 /// Batches of an answer that wait for their reader.
@@ -63,12 +65,6 @@ pub struct Engine {
     cache: Cache,
     jobs: Mutex<Jobs>,
     quoting: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Jobs {
-    live: BTreeMap<JobId, Arc<Job>>,
-    ended: BTreeMap<JobId, Entry>,
 }
 
 /// Lets in who is trusted, and paid where and what we pay.
@@ -131,7 +127,7 @@ impl Engine {
         let admission = Box::new(Door { credit: Arc::clone(&credit), payments: payments.clone() });
         let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), config.avoid_for, admission);
         let parts = Parts { network, fleet, credit, tables, key, clock, rng, config: Arc::new(config), payments };
-        let jobs = Mutex::new(Jobs { live: BTreeMap::new(), ended });
+        let jobs = Mutex::new(Jobs::new(ended));
         let engine = Arc::new(Self { parts, state, journal, cache, jobs, quoting: tokio::sync::Mutex::new(()) });
         tokio::spawn(recheck::run(Arc::downgrade(&engine)));
         Ok(engine)
@@ -503,112 +499,6 @@ impl Engine {
         }
         self.move_to_ended(entry);
     }
-
-    fn move_to_ended(&self, entry: Entry) {
-        let mut jobs = self.lock();
-        jobs.live.remove(&entry.record.id);
-        jobs.ended.insert(entry.record.id, entry);
-        let ids: Vec<JobId> = jobs.ended.keys().copied().collect();
-        for old in self.journal.trim(&ids) {
-            jobs.ended.remove(&old);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An ended job, and what it takes to run it again.
-    pub(crate) fn ended(&self, id: JobId) -> Option<(JobRecord, Option<Replay>)> {
-        self.lock().ended.get(&id).map(|entry| (entry.record.clone(), entry.replay))
-    }
-
-    /// The answer of an ended job is not to be relied on, as `why` says.
-    pub(crate) fn recall(&self, id: JobId, why: String) {
-        self.cache.forget(id);
-        let mut jobs = self.lock();
-        let Some(entry) = jobs.ended.get_mut(&id) else { return };
-        entry.record.recalled = Some(why);
-        if let Err(error) = self.journal.save(entry) {
-            tracing::error!(%error, job = %id, "a recall is not in the journal");
-        }
-    }
-
-    pub(crate) fn live(&self, id: JobId) -> Result<Arc<Job>> {
-        let jobs = self.lock();
-        if jobs.ended.contains_key(&id) {
-            return Err(Error::data(format!("job {id} has ended")).with_hint("run the statement again"));
-        }
-        jobs.live.get(&id).cloned().ok_or_else(|| unknown(&id.to_string()))
-    }
-
-    /// All jobs, oldest first.
-    #[must_use]
-    pub fn jobs(&self) -> Vec<JobRecord> {
-        let jobs = self.lock();
-        let mut records: Vec<JobRecord> = jobs.ended.values().map(|e| e.record.clone()).collect();
-        records.extend(jobs.live.values().map(|j| j.record()));
-        records.sort_by_key(|r| r.id);
-        records
-    }
-
-    /// The job whose id begins with `prefix`.
-    ///
-    /// # Errors
-    /// Data where there is none, or more than one.
-    pub fn job(&self, prefix: &str) -> Result<JobRecord> {
-        let mut found = self.jobs().into_iter().filter(|r| r.id.to_string().starts_with(prefix));
-        match (found.next(), found.next()) {
-            (Some(record), None) if !prefix.is_empty() => Ok(record),
-            (Some(_), Some(_)) => Err(Error::data(format!("'{prefix}' begins the id of more than one job"))
-                .with_hint("give more digits: conun job ls")),
-            _ => Err(unknown(prefix)),
-        }
-    }
-
-    /// The receipts of the job whose id begins with `prefix`.
-    ///
-    /// # Errors
-    /// As [`Engine::job`].
-    pub fn receipts(&self, prefix: &str) -> Result<Vec<ReceiptRecord>> {
-        let id = self.job(prefix)?.id;
-        let jobs = self.lock();
-        let live = || jobs.live.get(&id).map(|j| j.settler.notes().snapshot().receipts);
-        Ok(jobs.ended.get(&id).map(|e| e.receipts.clone()).or_else(live).unwrap_or_default())
-    }
-
-    /// This coordinator's signature over everything that was signed for the job whose id begins with `prefix`.
-    ///
-    /// # Errors
-    /// As [`Engine::job`].
-    pub fn seal(&self, prefix: &str) -> Result<Signature> {
-        let (record, receipts) = (self.job(prefix)?, self.receipts(prefix)?);
-        let transcript =
-            Transcript { job: record.id, domain: self.domain(), liars: record.liars, receipts, seal: None };
-        Ok(self.parts.key.sign(&transcript.hash()?))
-    }
-
-    /// What is needed to run disputed tasks of the job whose id begins with `prefix` again: envelopes, inputs, and blocks
-    /// that somebody claimed.
-    ///
-    /// # Errors
-    /// As [`Engine::job`]; Internal where the journal cannot be read.
-    pub fn evidence(&self, prefix: &str) -> Result<Vec<Bytes>> {
-        self.journal.evidence(self.job(prefix)?.id)
-    }
-
-    /// Cancels the job whose id begins with `prefix`: its replicas are killed on the nodes.
-    ///
-    /// # Errors
-    /// As [`Engine::job`], and Data where it has ended.
-    pub fn cancel(&self, prefix: &str) -> Result<JobRecord> {
-        let job = self.live(self.job(prefix)?.id)?;
-        job.cancel.cancel();
-        if job.record().state == JobState::Planned {
-            job.end(JobState::Cancelled, Some(Error::unavailable("the job was cancelled")), None);
-        }
-        Ok(job.record())
-    }
 }
 
 /// `plan` as it is run: physical, with the schema of the answer.
@@ -621,10 +511,6 @@ async fn planned(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
 /// A job as the journal keeps it.
 fn entry(job: &Job) -> Entry {
     Entry { record: job.record(), receipts: job.settler.notes().snapshot().receipts, replay: job.replay }
-}
-
-fn unknown(job: &str) -> Error {
-    Error::data(format!("there is no job '{job}'")).with_hint("list them with: conun job ls")
 }
 
 /// Sends the rows of a block on.
