@@ -139,7 +139,7 @@ impl Engine {
     pub async fn submit(self: &Arc<Self>, sql: &str, options: &JobOptions) -> Result<Submitted> {
         let state = self.fresh_state();
         let plan = match conun_planner::cost_of(sql) {
-            Some(statement) => self.explain_cost(&state, statement, options).await?,
+            Some(statement) => self.explain_cost(&state, &statement, options).await?,
             None => conun_planner::logical_plan(&state, sql).await?,
         };
         self.submit_plan(&state, plan, sql, options).await

@@ -101,11 +101,15 @@ fn verb(statement: &Statement) -> String {
     text.split_whitespace().next().unwrap_or_default().to_uppercase()
 }
 
-/// The statement behind `EXPLAIN COST`, where `sql` is one.
+/// The statement behind `EXPLAIN COST`, where `sql` is one. It stands where it stood: blanks take the place of the words
+/// before it.
 #[must_use]
-pub fn cost_of(sql: &str) -> Option<&str> {
+pub fn cost_of(sql: &str) -> Option<String> {
     let rest = keyword(sql.trim_start(), "EXPLAIN")?;
-    keyword(rest, "COST").filter(|statement| !statement.is_empty())
+    let statement = keyword(rest, "COST").filter(|statement| !statement.is_empty())?;
+    let before = sql[..sql.len() - statement.len()].chars();
+    let blanks = before.map(|c| if c == '\n' { c } else { ' ' });
+    Some(blanks.chain(statement.chars()).collect())
 }
 
 /// What follows `word` and the space after it, if `text` begins so.
@@ -178,8 +182,8 @@ impl Reads {
     /// Tasks of volunteers cannot read what only the coordinator has, and it does not run half a statement itself.
     fn refuse_mixture(&self, statement: Option<&Sql>) -> Result<()> {
         let Some(table) = self.local.as_ref().filter(|_| self.network) else { return Ok(()) };
-        let name = table.table().trim_end_matches("()").to_lowercase();
-        let place = statement.and_then(|s| place::of_relation(s, |parts| parts.last() == Some(&name)));
+        let name = table.table().trim_end_matches("()");
+        let place = statement.and_then(|s| place::of_relation(s, name));
         Err(Refusal {
             construct: table.to_string(),
             place,
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn explain_cost_is_told_from_explain() {
-        assert_eq!(cost_of("  explain\n cost  select 1"), Some("select 1"));
+        assert_eq!(cost_of("  explain\n cost  select 1").as_deref(), Some("         \n       select 1"));
         for other in ["explain select cost", "explain cost", "explain costs select 1", "select 1", "", "explain"] {
             assert_eq!(cost_of(other), None, "{other}");
         }
