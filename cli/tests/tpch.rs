@@ -21,9 +21,22 @@ fn digests(nodes: usize, data: &Path) -> Vec<String> {
     let mut digests = Vec::new();
     for case in tpch(TpchScale::Tenth) {
         assert_eq!(case.check_csv(&net.csv(case.sql)), Ok(()), "{nodes} nodes: {}", case.name);
-        digests.push(net.last_job()["digest"].as_str().unwrap().to_owned());
+        let job = net.last_job();
+        by_volunteers(&job, case.name);
+        digests.push(job["digest"].as_str().unwrap().to_owned());
     }
     digests
+}
+
+/// No work unit is the coordinator's: every task of every stage has the votes of two nodes.
+fn by_volunteers(job: &serde_json::Value, name: &str) {
+    assert_eq!(job["verified"], "quorum", "{name}");
+    let stages = job["stages"].as_array().unwrap();
+    assert!(!stages.is_empty(), "{name}");
+    for stage in stages {
+        let count = |field: &str| stage[field].as_u64().unwrap();
+        assert!(count("units") > 0 && count("replicas") >= 2 * count("tasks"), "{name}: {stage}");
+    }
 }
 
 #[test]

@@ -74,7 +74,8 @@ impl Checking {
 
 /// Whoever names an error wants it for every task, whatever the mode: audits bound it for a job's tasks together.
 fn demand(verify: Verify, max_error: Option<f64>) -> Result<Demand> {
-    let least = if verify == Verify::Quorum { 2 } else { 1 };
+    // A named error is never one operator's to reach: nobody would look at what it does alone.
+    let least = if verify == Verify::Quorum || max_error.is_some() { 2 } else { 1 };
     match max_error {
         None if verify == Verify::Audit => Ok(Demand::Audit),
         None => Ok(Demand::Compare(Need::votes(least))),

@@ -128,8 +128,11 @@ impl Credit {
         operators: Operators,
     ) -> Result<Self> {
         let path = dir.join(FILE);
-        let trust = load(&path)?.map_or_else(|| Trust::new(rules), |trust| trust.resumed(rules));
-        let (doubts, changed, past) = Default::default();
+        let (trust, past) = match load(&path)? {
+            Some((trust, past)) => (trust.resumed(rules), past),
+            None => (Trust::new(rules), VecDeque::new()),
+        };
+        let (doubts, changed) = Default::default();
         let state = Mutex::new(State { trust, doubts, changed, past });
         Ok(Self { path, clock, rng, operators, state, past: Notify::new() })
     }
@@ -264,6 +267,11 @@ impl Credit {
         released
     }
 
+    /// Whether something that `job` rests on is in doubt.
+    pub(crate) fn has_doubts(&self, job: JobId) -> bool {
+        self.lock().doubts.contains_key(&job)
+    }
+
     /// Nothing of `job` is believed.
     pub(crate) fn drop_job(&self, job: JobId) {
         let mut state = self.lock();
@@ -272,11 +280,11 @@ impl Credit {
         self.save(&state);
     }
 
-    /// Waits for an operator to be caught that has a past.
+    /// Waits for an operator to be caught that has a past; the same one until [`Credit::leaked`] is told what came of it.
     pub(crate) async fn next_past(&self) -> Past {
         loop {
-            if let Some(past) = self.lock().past.pop_front() {
-                return past;
+            if let Some(past) = self.lock().past.front() {
+                return past.clone();
             }
             self.past.notified().await;
         }
@@ -289,16 +297,17 @@ impl Credit {
         state.trust.probed(past, Found { in_rerun, in_probe }).to_vec()
     }
 
-    /// So many released answers turned out to be wrong.
+    /// So many released answers of the next past turned out to be wrong.
     pub(crate) fn leaked(&self, lies: usize) {
         let mut state = self.lock();
+        state.past.pop_front();
         state.trust.leaked(lies);
         self.save(&state);
     }
 
     /// A state that cannot be written is no reason to fail a job: it is written again with the next change.
     fn save(&self, state: &State) {
-        let written = codec::encode(&state.trust)
+        let written = codec::encode(&(&state.trust, &state.past))
             .and_then(|bytes| Ok(durable::replace(&self.path, &bytes, Durability::Durable)?));
         if let Err(error) = written {
             tracing::error!(%error, path = %self.path.display(), "whom to believe is not written down");
@@ -306,15 +315,18 @@ impl Credit {
     }
 }
 
+/// What is on disk: whom to believe, and whose past is to be looked at.
+type OnDisk = (Trust<Operator, TaskRef>, VecDeque<Past>);
+
 /// The state on disk. One that cannot be read is set aside: who lied before is then not remembered, but jobs can run.
-fn load(path: &Path) -> Result<Option<Trust<Operator, TaskRef>>> {
+fn load(path: &Path) -> Result<Option<OnDisk>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::from(error).context(path.display())),
     };
     match codec::decode(&bytes) {
-        Ok(trust) => Ok(Some(trust)),
+        Ok(state) => Ok(Some(state)),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "unreadable: set aside; liars of earlier runs are not remembered");
             std::fs::rename(path, path.with_extension("unreadable"))?;

@@ -183,8 +183,14 @@ impl Fleet {
         if candidates.is_empty() {
             return Choice::Nobody;
         }
-        if self.shares.is_behind_others(job) || !candidates.iter().any(|candidate| candidate.free) {
+        if self.shares.is_behind_others(job) {
             wanted.any(true);
+            return Choice::Wait;
+        }
+        if !candidates.iter().any(|candidate| candidate.free) {
+            // It would take any place only if there is none at all: others need not wait for who waits for certain nodes.
+            let all = self.candidates(MemoryClass::Small, &HashSet::new());
+            wanted.any(!all.iter().any(|candidate| candidate.free));
             return Choice::Wait;
         }
         // What is free now does not suit it: whoever waited for it need not.

@@ -255,6 +255,11 @@ impl Job {
             .collect()
     }
 
+    /// The answer is not to be relied on, as `why` says.
+    pub(crate) fn recall(&self, why: &str) {
+        self.progress().record.recalled = Some(why.to_owned());
+    }
+
     /// The answer is that of an earlier job.
     pub(crate) fn is_cached(&self, answer: &Answer) {
         let mut progress = self.progress();

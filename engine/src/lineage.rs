@@ -52,7 +52,14 @@ impl Lineage {
             let makers = state.made_by.entry(block.cid).or_default();
             if !makers.contains(&key) {
                 makers.push(key);
+                makers.sort_unstable();
             }
+        }
+        let now: HashSet<Cid> = settled.outputs.iter().map(|block| block.cid).collect();
+        let before = state.tasks.get(&key).map(|before| before.outputs.clone()).unwrap_or_default();
+        for block in before.iter().filter(|block| !now.contains(&block.cid)) {
+            // It was made of an answer that was overturned.
+            state.made_by.entry(block.cid).or_default().retain(|maker| *maker != key);
         }
         state.tasks.insert(key, settled.clone());
         drop(state);

@@ -28,9 +28,9 @@ pub(crate) struct Pass<'a> {
     graph: StageGraph,
     waiting: VecDeque<Arc<Prepared>>,
     running: FuturesUnordered<BoxFuture<'a, Result<Done>>>,
-    /// What is to be looked at again: outlives the pass, as audits are drawn once.
+    /// What is to be looked at again and is not begun: outlives the pass, as audits are drawn once.
     open: &'a mut BTreeSet<Look>,
-    /// Which of it this pass has begun.
+    /// What is being looked at.
     begun: BTreeSet<Look>,
     /// Tasks whose verdict is in, in this pass.
     settled: BTreeSet<TaskKey>,
@@ -56,6 +56,7 @@ impl<'a> Pass<'a> {
             let done = self.running.next().await;
             // Whatever came of a task that reads what was overturned means nothing.
             if self.settler.was_overturned() {
+                self.open.append(&mut self.begun);
                 return Ok(None);
             }
             match done.transpose()? {
@@ -63,8 +64,7 @@ impl<'a> Pass<'a> {
                     self.settled.insert(settled.task.stage.key);
                     self.graph.complete(&settled.task.stage, &settled.outputs)?;
                 }
-                // The same may become due again.
-                Some(Done::Looked(look)) => _ = self.open.remove(&look) && self.begun.remove(&look),
+                Some(Done::Looked(look)) => _ = self.begun.remove(&look),
                 None if !self.graph.is_done() => {
                     return Err(Error::internal("the stage graph has no task left and is not done"));
                 }
@@ -76,6 +76,8 @@ impl<'a> Pass<'a> {
                 None if self.open.is_empty() && context.credit.release(context.job) => {
                     return Ok(Some(self.graph.answer()?));
                 }
+                // Another job has caught somebody meanwhile.
+                None if context.credit.has_doubts(context.job) => {}
                 None => return Err(Error::internal("a job with nothing left to look at cannot be released")),
             }
         }
@@ -94,8 +96,10 @@ impl<'a> Pass<'a> {
         let (settler, context) = (self.settler, self.settler.context());
         self.open.extend(context.credit.looks(context.job, closing));
         // A task may be in doubt a moment before its verdict is written down, or wait for its turn in a second pass.
+        // What is in doubt again while it is looked at is looked at again afterwards.
         let due = self.open.difference(&self.begun).filter(|look| self.settled.contains(&look.task()));
         let due: Vec<Look> = due.copied().collect();
+        self.open.retain(|look| !due.contains(look));
         for look in &due {
             let look = *look;
             self.running.push(async move { settler.look(look).await.map(|()| Done::Looked(look)) }.boxed());

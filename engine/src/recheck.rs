@@ -102,6 +102,10 @@ impl Engine {
 
     /// Runs a job again; the digest of its right answer where that is another one.
     async fn recheck_job(self: &Arc<Self>, job: JobId) -> Result<Option<String>> {
+        // Its reader may take its time.
+        while self.live(job).is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         let (record, replay) = self.ended(job).ok_or_else(|| Error::data("the job is not remembered any more"))?;
         if record.state != JobState::Done {
             return Ok(None);

@@ -4,8 +4,7 @@ use std::{fmt, ops::ControlFlow};
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, Function, ObjectName, ObjectNamePart, Query, Statement, Visit, Visitor, visit_expressions,
-        visit_relations,
+        Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor, visit_expressions,
     },
     dialect::GenericDialect,
     tokenizer::{Location, Token, Tokenizer},
@@ -57,17 +56,33 @@ pub(crate) fn name_of(call: &Function) -> String {
     last.map(|ident| ident.value.to_lowercase()).unwrap_or_default()
 }
 
-/// The first relation that is `wanted`, by the parts of its name.
-pub(crate) fn of_relation(statement: &Statement, wanted: impl Fn(&[String]) -> bool) -> Option<Place> {
-    let mut places = Vec::new();
-    let _all = visit_relations(statement, |name| {
-        let parts = name.0.iter().filter_map(ObjectNamePart::as_ident).map(|ident| ident.value.to_lowercase());
-        if wanted(&parts.collect::<Vec<_>>()) {
-            places.extend(Place::of_name(name));
+/// The first relation or table function called `name`.
+pub(crate) fn of_relation(statement: &Statement, name: &str) -> Option<Place> {
+    struct Relations<'a>(&'a str, Vec<Place>);
+    impl Relations<'_> {
+        fn see(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            let last = name.0.last().and_then(ObjectNamePart::as_ident);
+            if last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(self.0)) {
+                self.1.extend(Place::of_name(name));
+            }
+            ControlFlow::Continue(())
         }
-        ControlFlow::<()>::Continue(())
-    });
-    places.into_iter().min()
+    }
+    impl Visitor for Relations<'_> {
+        type Break = ();
+        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+            self.see(relation)
+        }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            match factor {
+                TableFactor::Function { name, .. } => self.see(name),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let mut relations = Relations(name, Vec::new());
+    let _all = statement.visit(&mut relations);
+    relations.1.into_iter().min()
 }
 
 /// The first `WITH RECURSIVE`.

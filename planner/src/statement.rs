@@ -110,13 +110,17 @@ pub enum Foresight {
     Verify,
 }
 
-/// The statement behind `EXPLAIN COST` or `EXPLAIN VERIFY`, where `sql` is one.
+/// The statement behind `EXPLAIN COST` or `EXPLAIN VERIFY`, where `sql` is one. It stands where it stood: blanks take the
+/// place of the words before it.
 #[must_use]
-pub fn foreseen(sql: &str) -> Option<(Foresight, &str)> {
+pub fn foreseen(sql: &str) -> Option<(Foresight, String)> {
     let rest = keyword(sql.trim_start(), "EXPLAIN")?;
     let asked = |(foresight, word)| keyword(rest, word).map(|statement| (foresight, statement));
     let words = [(Foresight::Cost, "COST"), (Foresight::Verify, "VERIFY")];
-    words.into_iter().find_map(asked).filter(|(_, statement)| !statement.is_empty())
+    let (foresight, statement) = words.into_iter().find_map(asked).filter(|(_, statement)| !statement.is_empty())?;
+    let before = sql[..sql.len() - statement.len()].chars();
+    let blanks = before.map(|c| if c == '\n' { c } else { ' ' });
+    Some((foresight, blanks.chain(statement.chars()).collect()))
 }
 
 /// What follows `word` and the space after it, if `text` begins so.
@@ -189,8 +193,8 @@ impl Reads {
     /// Tasks of volunteers cannot read what only the coordinator has, and it does not run half a statement itself.
     fn refuse_mixture(&self, statement: Option<&Sql>) -> Result<()> {
         let Some(table) = self.local.as_ref().filter(|_| self.network) else { return Ok(()) };
-        let name = table.table().trim_end_matches("()").to_lowercase();
-        let place = statement.and_then(|s| place::of_relation(s, |parts| parts.last() == Some(&name)));
+        let name = table.table().trim_end_matches("()");
+        let place = statement.and_then(|s| place::of_relation(s, name));
         Err(Refusal {
             construct: table.to_string(),
             place,
@@ -219,8 +223,12 @@ mod tests {
 
     #[test]
     fn foresight_is_told_from_explain() {
-        assert_eq!(foreseen("  explain\n cost  select 1"), Some((Foresight::Cost, "select 1")));
-        assert_eq!(foreseen("EXPLAIN VERIFY select 1"), Some((Foresight::Verify, "select 1")));
+        let blanks = |text: &str| (Foresight::Cost, text.to_owned());
+        assert_eq!(foreseen("  explain\n cost  select 1"), Some(blanks("         \n       select 1")));
+        assert_eq!(
+            foreseen("EXPLAIN VERIFY select 1"),
+            Some((Foresight::Verify, "               select 1".to_owned()))
+        );
         for other in ["explain select cost", "explain cost", "explain costs select 1", "select 1", "", "explain"] {
             assert_eq!(foreseen(other), None, "{other}");
         }

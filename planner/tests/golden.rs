@@ -1,16 +1,20 @@
-//! What each rewriting pass makes of a plan, as text: before and after. After a change on purpose, rewrite the files with
+//! What each rewriting pass makes of a plan, as text: before and after, and as a node pins it. After a change on purpose, rewrite the files with
 //! `INSTA_UPDATE=always cargo nextest run --release -p conun-planner` and read the difference.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use common::session;
-use datafusion::{execution::SessionState, physical_plan::displayable};
+use datafusion::{
+    execution::SessionState,
+    physical_plan::{ExecutionPlan, displayable},
+};
 
-/// Statement by statement: the plan as parsed and as optimized, with the passes in between, and what tasks are cut from.
+/// Statement by statement: the plan as parsed and as optimized, with the passes in between, what tasks are cut from, and
+/// what the executor's passes make of that.
 async fn plans(statements: &[&str]) -> String {
     let (state, mut text) = (session(), String::new());
     for sql in statements {
@@ -18,14 +22,18 @@ async fn plans(statements: &[&str]) -> String {
         let physical = conun_planner::physical_plan(&state, &parsed).await.unwrap();
         writeln!(text, "{sql}\n\nbefore:\n{}\n", parsed.display_indent()).unwrap();
         writeln!(text, "after:\n{}\n", state.optimize(&parsed).unwrap().display_indent()).unwrap();
-        let physical = displayable(physical.as_ref()).indent(false).to_string();
-        writeln!(text, "physical:\n{}\n", without_shards(&physical)).unwrap();
+        writeln!(text, "physical:\n{}\n", shown(&physical)).unwrap();
+        let on_nodes = shown(&conun_executor::pin::pin(physical.clone()).unwrap());
+        if on_nodes != shown(&physical) {
+            writeln!(text, "pinned on a node:\n{on_nodes}\n").unwrap();
+        }
     }
     text
 }
 
-/// Addresses of shards are long and say nothing here.
-fn without_shards(plan: &str) -> String {
+/// Without addresses of shards: they are long and say nothing here.
+fn shown(plan: &Arc<dyn ExecutionPlan>) -> String {
+    let plan = displayable(plan.as_ref()).indent(false).to_string();
     let shorten = |line: &str| match (line.find("file_groups="), line.find(", projection=")) {
         (Some(from), Some(to)) if from < to => format!("{}{}", &line[..from], &line[to + 2..]),
         _ => line.to_owned(),
@@ -56,13 +64,14 @@ golden! {
         "select array_agg(distinct name order by name desc) from t",
     ];
     window_distinct: ["select k, array_agg(distinct name) over (partition by k order by v) as names from t"];
-    // Pinned, not rewritten: no pass changes them, and what the executor does with the order is in its own goldens.
+    // No pass of the planner changes them: order is pinned on nodes.
     pinned: [
         "select * from t limit 10",
         "select array_agg(v), first_value(name) from t",
         "select k, row_number() over (order by v) from t",
         "select distinct on (k) k, v from t order by k, v desc",
         "select k from t union all select k from small",
+        "select count(distinct name), count(distinct k) from t",
     ];
 }
 

@@ -72,6 +72,7 @@ pub struct Poll<O, A> {
     overdue: Vec<O>,
     exhausted: bool,
     pub(crate) enough: Option<Need>,
+    pub(crate) least: usize,
 }
 
 impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
@@ -79,7 +80,7 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
     #[must_use]
     pub fn new(mode: Mode<O>, need: Need) -> Self {
         let (votes, running, overdue) = Default::default();
-        Self { mode, need, votes, running, overdue, exhausted: false, enough: None }
+        Self { mode, need, votes, running, overdue, exhausted: false, enough: None, least: 0 }
     }
 
     /// A replica was started on a node of `operator`.
@@ -107,6 +108,16 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
     /// Whether no further operator can be asked.
     pub fn exhausted(&mut self, exhausted: bool) {
         self.exhausted = exhausted;
+    }
+
+    /// Asks for so many equal votes at least.
+    pub fn at_least(&mut self, votes: usize) {
+        self.least = votes;
+    }
+
+    /// Counts only the votes of operators that `admits`: some may have been caught since they voted.
+    pub fn retain(&mut self, admits: impl Fn(&O) -> bool) {
+        self.votes.retain(|operator, _| admits(operator));
     }
 
     /// Asks for no more than `need` from here on: nobody is left to ask, and the requester set no bound of its own.

@@ -315,3 +315,27 @@ proptest! {
         prop_assert!((4..40).all(|o| trust.rank(&o, NOW) >= Rank::Newcomer));
     }
 }
+
+/// Votes that are there before anybody is asked: a task that is looked at again.
+#[test]
+fn a_tie_asks_one_more_and_hangs_nobody() {
+    let trust = Engine::new(Rules::default());
+    for votes in [1, 2] {
+        let mut poll: Poll<u32, u8> = Poll::new(Mode::Votes, Need::votes(2));
+        (0..2 * votes).for_each(|operator| poll.voted(operator, u8::from(operator < votes)));
+        assert_eq!(trust.next(&poll), Action::Launch, "{votes} against {votes}");
+        poll.exhausted(true);
+        assert!(matches!(trust.next(&poll), Action::GiveUp { .. }), "{votes} against {votes}, and nobody is left");
+    }
+}
+
+#[test]
+fn several_votes_lost_at_once_are_one_strike() {
+    let rng = Seeded::new(1);
+    let mut trust = Engine::new(Rules::default());
+    for _ in 0..5 {
+        let caught = trust.observe(7, Outcome::Wrong, NOW, &rng).unwrap();
+        assert!(!caught.convicted, "one fault, seen on several tasks");
+    }
+    assert!(trust.observe(7, Outcome::Equivocation, NOW, &rng).unwrap().convicted, "no accident does that");
+}

@@ -58,7 +58,7 @@ pub struct Forecast {
 }
 
 /// An operator that lost a vote, and what must be looked at again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caught<O, T> {
     /// Who.
     pub operator: O,
@@ -268,18 +268,19 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
             (count + 1, group * self.odds(&operator, tally.contested))
         });
         let hope = credibility::result_error(group, group + tally.all - tally.group);
-        poll.undecided(count >= need.votes && hope <= need.max_error, tally.bound)
+        poll.undecided(count >= need.votes && hope <= need.max_error.min(TOSS_UP), tally.bound)
     }
 
     /// Who works alone needs no second vote, unless one came and differs, or another stepped in who has no record.
     fn need<A: Clone + Ord>(&self, poll: &Poll<O, A>) -> Need {
         let unproven = || poll.votes().keys().any(|o| !self.has_record(o));
-        match (poll.enough, poll.mode) {
+        let need = match (poll.enough, poll.mode) {
             (Some(enough), _) => enough,
             (None, Mode::Solo) if poll.contested() || unproven() => Need::error(self.rules.max_error),
             (None, Mode::Audit(_) | Mode::Probe(_)) if poll.contested() => Need::error(self.rules.max_error),
             _ => poll.need,
-        }
+        };
+        Need { votes: need.votes.max(poll.least), ..need }
     }
 
     fn has_record(&self, operator: &O) -> bool {
@@ -390,8 +391,8 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
                 let last = rng.below(self.rules.stint) == 0;
                 self.jobs.entry(job).or_default().alone(*alone, task, last);
             }
-            // Where nobody disagreed, one liar's partner may be another.
-            (_, [_, _, ..]) if !poll.contested() => {
+            // One liar's partner may be another, unless the votes bound the error where somebody disagreed.
+            (_, [_, _, ..]) if !poll.contested() || poll.need.max_error >= 1.0 => {
                 let work = self.jobs.entry(job).or_default();
                 agreeing.iter().for_each(|o| work.shared(*o, task));
             }
@@ -433,7 +434,9 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         let solo_after = self.rules.solo_after();
         let standing = self.book.entry(operator).or_insert_with(|| Standing::new(false));
         let had_record = standing.checks >= solo_after;
-        for _ in 0..strikes {
+        // Several tasks that were in flight at once may show one fault.
+        let known = strikes == 1 && standing.quarantined_until > now;
+        for _ in 0..if known { 0 } else { strikes } {
             standing.strike(now + quarantine * (standing.strikes + 1), limit);
         }
         let (convicted, released) = (standing.convicted, std::mem::take(&mut standing.released));

@@ -43,6 +43,12 @@ const STEPS: &[Step] = &[
         env: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links")],
     },
     Step {
+        name: "refusals",
+        needs: Some(&["cargo", "info", "--quiet", "datafusion-sqllogictest"]),
+        command: &["cargo", "xtask", "refusals"],
+        env: &[],
+    },
+    Step {
         name: "documentation tests",
         needs: None,
         command: &["cargo", "test", "--release", "--workspace", "--doc", "--locked"],
@@ -179,15 +185,7 @@ pub(crate) fn release_dir() -> Result<PathBuf> {
 
 /// Runs a command from the root and fails where it fails.
 pub(crate) fn must(command: &mut Command) -> Result<()> {
-    // What cargo told of xtask's own package: a build script that looks at it (ring's) would run again, and with it
-    // half of all dependencies be built again.
-    let told = std::env::vars_os().map(|(name, _)| name);
-    for name in
-        told.filter(|n| n.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")))
-    {
-        command.env_remove(name);
-    }
-    let status = command.current_dir(repo::root()).stdin(Stdio::null()).status()?;
+    let status = repo::as_from_a_shell(command).current_dir(repo::root()).stdin(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
 }
 

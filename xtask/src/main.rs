@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask tidy | ci | bench | churn | matrix`.
+//! The repository's own commands: `cargo xtask tidy | ci | refusals | bench | churn | matrix`.
 //!
 //! What it knows: the rules of this repository, and how to start its programs. What it must not know: the crates
 //! themselves (it builds in seconds, so that `tidy` is cheap to run), apart from the judge of golden answers.
@@ -10,6 +10,7 @@ mod churn;
 mod ci;
 mod devnet;
 mod matrix;
+mod refusals;
 mod repo;
 mod tidy;
 
@@ -18,6 +19,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const USAGE: &str = "usage: cargo xtask tidy                 check the repository's own rules
        cargo xtask ci                   every check and test, as .ci/run runs them
+       cargo xtask refusals [--slt DIR] [--write]
+                                        DataFusion's SQL tests that the planner refuses
        cargo xtask bench [--sf 0.1] [--nodes 4] [--runs 3] [--json FILE]
                                         TPC-H on Conun and its rivals
        cargo xtask churn [--sf 1] [--json FILE]
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match args.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("tidy", [])) => tidy::run(),
         Some(("ci", [])) => ci::run(),
+        Some(("refusals", rest)) => refusals::run(rest),
         Some(("bench", rest)) => bench::run(rest),
         Some(("churn", rest)) => churn::run(rest),
         Some(("matrix", rest)) => matrix::run(rest),

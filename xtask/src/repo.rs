@@ -61,6 +61,19 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&manifest).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// `command` without the variables that cargo set for this program. The build script of `ring` runs anew when they
+/// change, and everything above it is compiled again: a cargo that is started from here must look like a developer's.
+pub(crate) fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if let Some(text) = name.to_str()
+            && ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| text.starts_with(prefix))
+        {
+            command.env_remove(text);
+        }
+    }
+    command
+}
+
 /// Every tracked file that exists and is UTF-8.
 pub(crate) fn text_files(root: &Path) -> Result<Vec<TextFile>> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;

@@ -54,10 +54,14 @@ impl Engine {
     pub(crate) fn recall(&self, id: JobId, why: String) {
         self.cache.forget(id);
         let mut jobs = self.lock();
-        let Some(entry) = jobs.ended.get_mut(&id) else { return };
-        entry.record.recalled = Some(why);
-        if let Err(error) = self.journal.save(entry) {
-            tracing::error!(%error, job = %id, "a recall is not in the journal");
+        // Answers of the cache are no better than the one that they are.
+        let rests = |record: &JobRecord| record.id == id || record.cached == Some(id);
+        jobs.live.values().filter(|job| rests(&job.record())).for_each(|job| job.recall(&why));
+        for entry in jobs.ended.values_mut().filter(|entry| rests(&entry.record)) {
+            entry.record.recalled = Some(why.clone());
+            if let Err(error) = self.journal.save(entry) {
+                tracing::error!(%error, job = %entry.record.id, "a recall is not in the journal");
+            }
         }
     }
 

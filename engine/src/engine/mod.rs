@@ -185,8 +185,8 @@ impl Engine {
         options: &JobOptions,
     ) -> Result<Submitted> {
         let plan = match conun_planner::foreseen(sql) {
-            Some((Foresight::Cost, statement)) => self.explain_cost(state, statement, options).await?,
-            Some((Foresight::Verify, statement)) => self.explain_verify(state, statement, options).await?,
+            Some((Foresight::Cost, statement)) => self.explain_cost(state, &statement, options).await?,
+            Some((Foresight::Verify, statement)) => self.explain_verify(state, &statement, options).await?,
             None => conun_planner::logical_plan(state, sql).await?,
         };
         let replay = Replay::of(state, &self.shards(&plan)?);
@@ -392,13 +392,14 @@ impl Engine {
             never = noting => match never {},
         };
         self.keep_evidence(&job).await;
+        // Released, or of no use: tasks that were run again for the reader alone are nobody's record.
+        self.parts.credit.drop_job(job.id);
         match answered {
             Ok(digest) => {
                 job.end(JobState::Done, None, Some(&digest));
                 self.keep(&job);
             }
             Err(error) => {
-                self.parts.credit.drop_job(job.id);
                 let state = if job.cancel.is_cancelled() { JobState::Cancelled } else { JobState::Failed };
                 job.end(state, Some(error.clone()), None);
                 self.keep(&job);
@@ -460,6 +461,9 @@ impl Engine {
     }
 
     fn keep_answer(&self, job: &Job, key: PlanKey, blocks: Vec<Block>) {
+        if job.record().recalled.is_some() {
+            return;
+        }
         let error_bound = job.settler.notes().snapshot().error_bound;
         let verify = job.settler.context().checking.verify;
         self.cache.put(key, &Answer { job: job.id, verify, error_bound, blocks });

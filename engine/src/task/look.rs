@@ -57,14 +57,22 @@ impl Settler {
     }
 
     /// A task was run again since its blocks were lost, and gave other bytes: somebody lies.
-    pub(super) async fn settle_contradiction(&self, lost: Settled, again: Settled) -> Result<()> {
+    pub(super) async fn settle_contradiction(&self, lost: Settled, mut again: Settled) -> Result<()> {
         let context = &self.0.context;
         let mut poll = Poll::new(Mode::Votes, context.checking.need(context.config.trust.max_error));
         for verdict in [&lost, &again] {
             let root = verdict.root().ok_or_else(|| Error::internal("a verdict without a receipt"))?;
             verdict.voters.keys().for_each(|operator| poll.voted(*operator, Ballot::Done(root)));
         }
-        self.decide_again(vec![lost, again], poll).await
+        let key = again.task.stage.key;
+        self.decide_again(vec![lost, again.clone()], poll).await?;
+        let right = self.0.lineage.verdict(key).and_then(|verdict| verdict.root());
+        for record in &mut again.receipts {
+            record.accepted &= Some(record.receipt.receipt.outputs_root) == right;
+        }
+        self.owe(&again)?;
+        self.0.notes.settled_again(&again);
+        Ok(())
     }
 
     /// Asks further nodes until the votes make a verdict, which takes the place of the first of those `before`.
@@ -90,6 +98,7 @@ impl Settler {
         self.0.lineage.record(&Settled { receipts, ..again });
         if overturned {
             self.0.notes.overturned(&cid, root);
+            voters.values().for_each(|node| self.lied(*node, "its answer was overturned"));
             self.overturn(stage, voters.into_keys().collect());
         }
         Ok(())

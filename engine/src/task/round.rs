@@ -154,18 +154,20 @@ impl Round {
         }
     }
 
-    fn next(&self) -> Action<Ballot> {
-        self.settler.0.context.credit.next(&self.poll)
+    fn next(&mut self) -> Action<Ballot> {
+        let credit = &self.settler.0.context.credit;
+        self.poll.retain(|operator| credit.is_admitted(operator));
+        credit.next(&self.poll)
     }
 
-    /// Whether an answer may be believed that ends the job: that a query fails is not for one node alone to say, unless
-    /// nothing is compared at all. Asks for a second vote otherwise.
+    /// Whether an answer may be believed without blocks to audit: that a query fails, or needs more memory, is not for one
+    /// node alone to say, unless nothing is compared at all. Asks for a second vote otherwise.
     fn compared(&mut self, ballot: &Ballot) -> bool {
-        let alone = matches!(ballot, Ballot::QueryError(_)) && self.poll.votes().len() < 2;
+        let alone = !matches!(ballot, Ballot::Done(_)) && self.poll.votes().len() < 2;
         if !alone || self.settler.0.context.checking.is_off() {
             return true;
         }
-        self.poll.settle_for(Need::votes(2));
+        self.poll.at_least(2);
         false
     }
 
@@ -202,7 +204,7 @@ impl Round {
 
     fn start(&mut self, seated: Seated) {
         let Seated { seat, plan, sources } = seated;
-        let credit = &self.settler.0.context.credit;
+        let credit = Arc::clone(&self.settler.0.context.credit);
         let node = seat.peer.id;
         let Some(operator) = credit.operator(&node) else { return };
         if let Some(plan) = plan {
@@ -383,6 +385,9 @@ impl Round {
     /// Where the votes differ and make no verdict, they are kept: whoever runs the task again can tell who is right.
     fn leave_open(&mut self) {
         let votes: Vec<Checked> = std::mem::take(&mut self.votes).into_values().collect();
+        if !self.before.is_empty() {
+            self.settler.0.notes.overturned(&self.task.cid, None);
+        }
         if votes.iter().all(|vote| vote.root == votes[0].root) {
             return;
         }

@@ -161,11 +161,11 @@ impl Settler {
             }
             tracing::info!(%cid, stage, "a block was lost with its nodes: running its task again");
             let again = self.agree(Arc::clone(&lost.task)).await?;
-            self.owe(&again)?;
-            self.0.notes.settled_again(&again);
             if again.outputs != lost.outputs {
                 return self.settle_contradiction(lost, again).await;
             }
+            self.owe(&again)?;
+            self.0.notes.settled_again(&again);
             self.0.lineage.record(&again);
             self.0.notes.warn(format!("stage {stage}: blocks were lost with their nodes and made again"));
             Ok(())
