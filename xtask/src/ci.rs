@@ -43,12 +43,6 @@ const STEPS: &[Step] = &[
         env: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links")],
     },
     Step {
-        name: "refusals",
-        needs: Some(&["cargo", "info", "--quiet", "datafusion-sqllogictest"]),
-        command: &["cargo", "xtask", "refusals"],
-        env: &[],
-    },
-    Step {
         name: "documentation tests",
         needs: None,
         command: &["cargo", "test", "--release", "--workspace", "--doc", "--locked"],
