@@ -197,7 +197,7 @@ mod tests {
     fn checking(verify: Verify, max_error: Option<f64>) -> Checking {
         let need = Need { votes: 2, max_error: max_error.unwrap_or(1.0) };
         let forecast = Forecast { replicas: 2.0, bound: 0.012, reached: true };
-        Checking { verify, demand: Demand::Compare(need), firm: max_error.is_some(), forecast }
+        Checking { verify, demand: Demand::Compare(need), forecast }
     }
 
     fn answer(job: u8, verify: Verify, len: usize) -> Answer {

@@ -13,9 +13,6 @@ use crate::{
 pub(crate) struct Checking {
     pub(crate) verify: Verify,
     pub(crate) demand: Demand,
-    /// The requester named the error: where it cannot be had there is no answer. Else the best that the operators who are
-    /// there can give.
-    pub(crate) firm: bool,
     /// What it takes, as foreseen.
     pub(crate) forecast: Forecast,
 }
@@ -30,7 +27,6 @@ impl Checking {
         let verify = options.verify.unwrap_or(default);
         let demand = demand(verify, options.max_error)?;
         let forecast = credit.forecast(demand, operators);
-        let firm = options.max_error.is_some();
         if let (Some(bound), false) = (options.max_error, forecast.reached) {
             let text = format!(
                 "--max-error {bound} needs {} agreeing operators, {} are connected",
@@ -39,14 +35,15 @@ impl Checking {
             );
             return Err(Error::verification(text).with_hint("connect more nodes or accept a larger error"));
         }
-        Ok(Self { verify, demand, firm, forecast })
+        Ok(Self { verify, demand, forecast })
     }
 
-    /// The error that the requester named.
+    /// The error that the requester named: where it cannot be had there is no answer. Where none was named, the best that the
+    /// operators who are there can give is one.
     pub(crate) fn max_error(&self) -> Option<f64> {
         match self.demand {
-            Demand::Compare(need) if self.firm => Some(need.max_error),
-            _ => None,
+            Demand::Compare(need) => Some(need.max_error).filter(|error| *error < 1.0),
+            Demand::Audit => None,
         }
     }
 
@@ -60,15 +57,7 @@ impl Checking {
 
     /// Whether nothing is compared.
     pub(crate) fn is_off(&self) -> bool {
-        self.verify == Verify::Off && !self.firm
-    }
-
-    /// What makes a verdict on a task that was accepted on a liar's word.
-    pub(crate) fn need(&self, max_error: f64) -> Need {
-        match self.demand {
-            Demand::Audit => Need::error(max_error),
-            Demand::Compare(need) => need,
-        }
+        self.verify == Verify::Off && self.max_error().is_none()
     }
 }
 

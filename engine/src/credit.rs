@@ -190,6 +190,11 @@ impl Credit {
         self.lock().trust.audit(worker, ballot)
     }
 
+    /// A poll on a task of a job with `demand` whose accepted answer is in doubt.
+    pub(crate) fn doubted(&self, demand: Demand) -> Votes {
+        self.lock().trust.doubt(demand)
+    }
+
     /// What to do next.
     pub(crate) fn next(&self, poll: &Votes) -> Action<Ballot> {
         self.lock().trust.next(poll)
@@ -272,12 +277,11 @@ impl Credit {
         self.lock().doubts.contains_key(&job)
     }
 
-    /// Nothing of `job` is believed.
+    /// Nothing of `job` is believed. What is on disk need not say so: running jobs are not taken up again.
     pub(crate) fn drop_job(&self, job: JobId) {
         let mut state = self.lock();
         state.trust.drop_job(job);
         state.doubts.remove(&job);
-        self.save(&state);
     }
 
     /// Waits for an operator to be caught that has a past; the same one until [`Credit::leaked`] is told what came of it.

@@ -120,7 +120,7 @@ impl Engine {
         }
         let mut rows = self.results(again.id)?;
         while rows.try_next().await.map_err(|e| conun_planner::plan_error(&e))?.is_some() {}
-        let digest = self.job(&again.id.to_string())?.digest;
+        let digest = self.ended(again.id).and_then(|(record, _)| record.digest);
         Ok(digest.filter(|digest| Some(digest) != record.digest.as_ref()))
     }
 }

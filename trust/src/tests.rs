@@ -114,7 +114,7 @@ fn a_ring_in_the_minority_never_wins_a_dispute() {
     let mut trust = seasoned(&rng);
     for task in 0..200 {
         let ring = |o: u32| u8::from(o < 4);
-        let poll = trust.doubt();
+        let poll = trust.doubt(Demand::Audit);
         let (accepted, poll, caught) = play(&mut trust, task, poll, None, &ring, &rng);
         assert_eq!(accepted, 0, "{:?}", poll.votes());
         assert!(caught.iter().all(|c| c.operator < 4));
@@ -142,7 +142,7 @@ fn a_sleeper_is_caught_before_its_job_is_released() {
                 let (accepted, _, caught) = play(&mut trust, audit.task, poll, None, &lies, &rng);
                 answers.insert(audit.task, accepted);
                 for (_, task) in caught.into_iter().flat_map(|c| c.rerun) {
-                    let poll = trust.doubt();
+                    let poll = trust.doubt(Demand::Audit);
                     let again = play(&mut trust, task, poll, None, &lies, &rng).0;
                     answers.insert(task, again);
                 }

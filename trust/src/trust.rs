@@ -216,10 +216,14 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         poll
     }
 
-    /// A poll on a task whose accepted answer is in doubt.
+    /// A poll on a task of a job with `demand` whose accepted answer is in doubt: nobody answers it alone.
     #[must_use]
-    pub fn doubt<A: Clone + Ord>(&self) -> Poll<O, A> {
-        Poll::new(Mode::Votes, Need::error(self.rules.max_error))
+    pub fn doubt<A: Clone + Ord>(&self, demand: Demand) -> Poll<O, A> {
+        let need = match demand {
+            Demand::Audit => Need::error(self.rules.max_error),
+            Demand::Compare(need) => need,
+        };
+        Poll::new(Mode::Votes, need)
     }
 
     /// Who gets a further replica of `task`: drawn by the coordinator's own randomness, so that nobody knows whom it

@@ -189,8 +189,7 @@ impl Engine {
             Some((Foresight::Verify, statement)) => self.explain_verify(state, &statement, options).await?,
             None => conun_planner::logical_plan(state, sql).await?,
         };
-        let replay = Replay::of(state, &self.shards(&plan)?);
-        self.enter(state, plan, sql, options, replay).await
+        self.enter(state, plan, sql, options, true).await
     }
 
     /// What a statement would cost, as rows that can be queried: one a stage, then the sum.
@@ -237,16 +236,17 @@ impl Engine {
         text: &str,
         options: &JobOptions,
     ) -> Result<Submitted> {
-        self.enter(state, plan, text, options, None).await
+        self.enter(state, plan, text, options, false).await
     }
 
+    /// What `text` says can be planned again later where it is SQL.
     async fn enter(
         self: &Arc<Self>,
         state: &SessionState,
         plan: LogicalPlan,
         text: &str,
         options: &JobOptions,
-        replay: Option<Replay>,
+        is_sql: bool,
     ) -> Result<Submitted> {
         let placement = conun_planner::placement(&plan)?;
         let physical = planned(state, &plan).await?;
@@ -256,6 +256,7 @@ impl Engine {
         let record = self.record(id, text, &plan, placement, checking.verify);
         let schema = Arc::clone(&physical.schema);
         let shards = Arc::new(self.shards(&plan)?);
+        let replay = if is_sql { Replay::of(state, &shards) } else { None };
         let context = JobContext::new(self.parts.clone(), id, checking, options.budget, shards);
         let settler = Settler::new(context);
         let mut jobs = self.lock();

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use conun_trust::{Mode, Poll};
 use conun_types::{Error, Result};
 
 use super::{
@@ -30,13 +29,12 @@ impl Settler {
         let before = self.0.lineage.verdict(key).ok_or_else(|| Error::internal(format!("no verdict on {key:?}")))?;
         let Some(poll) = self.reopened(look, &before) else { return Ok(()) };
         let _reserved = self.reserve(&before.task).await?;
-        self.decide_again(vec![before], poll).await
+        self.decide_again(before, None, poll).await.map(|_| ())
     }
 
     /// The votes to go on from; nothing, where there is nothing to look at any more.
     fn reopened(&self, look: Look, before: &Settled) -> Option<Votes> {
         let credit = &self.0.context.credit;
-        let ballot = Ballot::Done(before.root()?);
         match look {
             // The stages started over, and what it did was done again by another.
             Look::Audit(task, worker) if !before.voters.contains_key(&worker) => {
@@ -44,29 +42,27 @@ impl Settler {
                 None
             }
             // Another audit caught it: all that it did is in doubt, and comes as such.
-            Look::Audit(_, worker) => credit.is_admitted(&worker).then(|| credit.audit(worker, ballot)),
-            Look::Doubt(_) => {
-                let context = &self.0.context;
-                let mut poll = Poll::new(Mode::Votes, context.checking.need(context.config.trust.max_error));
-                for operator in before.voters.keys().filter(|operator| credit.is_admitted(operator)) {
-                    poll.voted(*operator, ballot.clone());
-                }
-                Some(poll)
-            }
+            Look::Audit(_, worker) if !credit.is_admitted(&worker) => None,
+            Look::Audit(_, worker) => Some(credit.audit(worker, Ballot::Done(before.root()?))),
+            Look::Doubt(_) => self.doubted(&[before]),
         }
+    }
+
+    /// A poll that begins with the votes behind `verdicts`. Those of who was caught since are dropped as it goes on.
+    fn doubted(&self, verdicts: &[&Settled]) -> Option<Votes> {
+        let context = &self.0.context;
+        let mut poll = context.credit.doubted(context.checking.demand);
+        for verdict in verdicts {
+            let root = verdict.root()?;
+            verdict.voters.keys().for_each(|operator| poll.voted(*operator, Ballot::Done(root)));
+        }
+        Some(poll)
     }
 
     /// A task was run again since its blocks were lost, and gave other bytes: somebody lies.
     pub(super) async fn settle_contradiction(&self, lost: Settled, mut again: Settled) -> Result<()> {
-        let context = &self.0.context;
-        let mut poll = Poll::new(Mode::Votes, context.checking.need(context.config.trust.max_error));
-        for verdict in [&lost, &again] {
-            let root = verdict.root().ok_or_else(|| Error::internal("a verdict without a receipt"))?;
-            verdict.voters.keys().for_each(|operator| poll.voted(*operator, Ballot::Done(root)));
-        }
-        let key = again.task.stage.key;
-        self.decide_again(vec![lost, again.clone()], poll).await?;
-        let right = self.0.lineage.verdict(key).and_then(|verdict| verdict.root());
+        let poll = self.doubted(&[&lost, &again]).ok_or_else(|| Error::internal("a verdict without a receipt"))?;
+        let right = self.decide_again(lost, Some(again.clone()), poll).await?;
         for record in &mut again.receipts {
             record.accepted &= Some(record.receipt.receipt.outputs_root) == right;
         }
@@ -75,11 +71,12 @@ impl Settler {
         Ok(())
     }
 
-    /// Asks further nodes until the votes make a verdict, which takes the place of the first of those `before`.
-    async fn decide_again(&self, before: Vec<Settled>, poll: Votes) -> Result<()> {
-        let Some(first) = before.first().cloned() else { return Ok(()) };
-        let Settled { asked, task, outputs, voters, mut receipts, .. } = first;
+    /// Asks further nodes until the votes make a verdict, which takes the place of `before`, with `rival` another answer that
+    /// was had; the root of what is right.
+    async fn decide_again(&self, before: Settled, rival: Option<Settled>, poll: Votes) -> Result<Option<[u8; 32]>> {
+        let Settled { asked, task, outputs, voters, mut receipts, .. } = before.clone();
         let stage = task.stage.key.stage;
+        let before = std::iter::once(before).chain(rival).collect();
         let again = match Round::again(self.clone(), task, before, poll).run().await? {
             Verdict::Settled(again) => Settled { asked, ..*again },
             Verdict::TooSmall => {
@@ -101,7 +98,7 @@ impl Settler {
             voters.values().for_each(|node| self.lied(*node, "its answer was overturned"));
             self.overturn(stage, voters.into_keys().collect());
         }
-        Ok(())
+        Ok(root)
     }
 
     /// What was accepted on the word of `operators` was wrong: whatever read it starts over.

@@ -175,7 +175,7 @@ impl Round {
     fn settles_for_less(&mut self) -> bool {
         let less = Need::votes(2);
         let checking = &self.settler.0.context.checking;
-        if checking.firm || checking.is_off() || self.poll.votes().len() < less.votes {
+        if checking.max_error().is_some() || checking.is_off() || self.poll.votes().len() < less.votes {
             return false;
         }
         self.poll.settle_for(less);
