@@ -478,6 +478,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_statement_is_told_comes_from_the_options() {
+        let options = |line: &str| match Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command) {
+            Ok(Command::Sql(sql)) => sql.options(Some(Verify::Audit)),
+            other => panic!("{other:?}"),
+        };
+        let configured = JobOptions { verify: Some(Verify::Audit), ..JobOptions::default() };
+        assert_eq!(options("conun sql -c x"), configured);
+        assert_eq!(options("conun sql -c x --no-cache"), JobOptions { no_cache: true, ..configured });
+    }
+
+    #[test]
     fn the_contract_parses() {
         for line in [
             "conun demo --json",

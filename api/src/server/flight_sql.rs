@@ -350,3 +350,25 @@ impl FlightSqlService for Service {
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use conun_engine::Verify;
+
+    use super::*;
+
+    #[test]
+    fn headers_say_how_a_statement_is_run() -> Result<()> {
+        let mut headers = MetadataMap::new();
+        assert_eq!(options(&headers)?, JobOptions::default());
+        for (name, value) in [(VERIFY_HEADER, "audit"), (MAX_ERROR_HEADER, "1e-4"), (NO_CACHE_HEADER, "true")] {
+            headers.insert(name, tonic::metadata::MetadataValue::from_static(value));
+        }
+        let asked =
+            JobOptions { verify: Some(Verify::Audit), max_error: Some(1e-4), no_cache: true, ..JobOptions::default() };
+        assert_eq!(options(&headers)?, asked);
+        headers.insert(NO_CACHE_HEADER, tonic::metadata::MetadataValue::from_static("perhaps"));
+        assert!(options(&headers).is_err_and(|error| error.message.contains(NO_CACHE_HEADER)));
+        Ok(())
+    }
+}
