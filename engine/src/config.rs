@@ -3,7 +3,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use conun_trust::Rules;
-use conun_types::profile;
 
 use crate::record::Verify;
 
@@ -35,8 +34,8 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// Bytes of shards up to which `EXPLAIN COST` reads all of them.
     pub pilot_bytes: u64,
-    /// Partitions of a shuffle: the profile's number, but where a test shows that answers do not follow it.
-    pub shuffle_partitions: usize,
+    /// Partitions of every shuffle: the profile's number, unless a test shows that answers do not follow it.
+    pub shuffle_partitions: Option<usize>,
 }
 
 impl EngineConfig {
@@ -56,7 +55,7 @@ impl EngineConfig {
             jobs_kept: 1000,
             cache_bytes: 256 << 20,
             pilot_bytes: 256 << 20,
-            shuffle_partitions: profile::SHUFFLE_PARTITIONS,
+            shuffle_partitions: None,
         }
     }
 }

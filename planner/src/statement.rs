@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conun_types::{Error, Result};
+use conun_types::{Error, Result, profile};
 use datafusion::{
     common::{TableReference, tree_node::TreeNodeRecursion},
     datasource::source_as_provider,
@@ -56,6 +56,14 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
         reads.refuse_mixture(ast)?;
     }
     Ok(plan)
+}
+
+/// Partitions of every shuffle of `plan`: by the largest of the network's tables that it reads.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Internal`] where a table of the plan cannot be read.
+pub fn shuffle_partitions(plan: &LogicalPlan) -> Result<usize> {
+    Ok(profile::shuffle_partitions(Reads::of(plan)?.largest))
 }
 
 /// The plan that tasks are cut from.
@@ -170,6 +178,8 @@ fn explains(plan: &LogicalPlan) -> bool {
 struct Reads {
     /// Tables of the network.
     network: bool,
+    /// Stored bytes of the largest of them.
+    largest: u64,
     /// The first table that only the coordinator has.
     local: Option<TableReference>,
 }
@@ -179,9 +189,12 @@ impl Reads {
         let mut reads = Self::default();
         plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node {
-                match source_as_provider(&scan.source)?.is::<ShardTable>() {
-                    true => reads.network = true,
-                    false => reads.local = reads.local.take().or_else(|| Some(scan.table_name.clone())),
+                match source_as_provider(&scan.source)?.downcast_ref::<ShardTable>() {
+                    Some(table) => {
+                        reads.network = true;
+                        reads.largest = reads.largest.max(table.bytes());
+                    }
+                    None => reads.local = reads.local.take().or_else(|| Some(scan.table_name.clone())),
                 }
             }
             Ok(TreeNodeRecursion::Continue)

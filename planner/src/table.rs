@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use conun_types::{Cid, Volume};
+use conun_types::{Cid, Volume, profile};
 use datafusion::{
     catalog::{Session, TableProvider},
     common::{Statistics, stats::Precision},
@@ -22,10 +22,6 @@ use datafusion::{
 
 /// The store that shards are read from, in plans and on nodes.
 pub const SHARD_STORE: &str = "conun://shards/";
-
-/// Most partitions of a scan; beyond it, a partition is a run of consecutive shards. A constant, so that a table's
-/// partitions (and the order in which floats are added) follow from its shards alone.
-const MAX_PARTITIONS: usize = 256;
 
 /// One data shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +52,16 @@ impl ShardTable {
         &self.shards
     }
 
+    /// Stored bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.volume.bytes).sum()
+    }
+
+    /// A partition a shard; beyond the profile's most, a partition is a run of consecutive shards: partitions follow from
+    /// the shards alone.
     fn file_groups(&self) -> Vec<FileGroup> {
-        let run = self.shards.len().div_ceil(MAX_PARTITIONS).max(1);
+        let run = self.shards.len().div_ceil(profile::MAX_PARTITIONS).max(1);
         self.shards.chunks(run).map(|shards| FileGroup::new(shards.iter().map(partitioned_file).collect())).collect()
     }
 

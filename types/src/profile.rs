@@ -7,12 +7,25 @@
 /// Rows in a canonical batch, and in every batch that an operator emits.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Partitions of every shuffle. A constant: a plan that followed the number of nodes or cores would order rows otherwise
-/// on another network.
+/// Fewest partitions of a shuffle.
 pub const SHUFFLE_PARTITIONS: usize = 4;
 
+/// Stored bytes of a statement's largest table for which its shuffles have one partition: so large a share is a task of
+/// seconds, of which little is lost with a node. It goes by the data alone: a plan that followed the number of nodes or cores would order
+/// rows otherwise on another network.
+pub const SHUFFLE_BYTES: u64 = 16 << 20;
+
+/// Most partitions of a shuffle, as of a scan.
+pub const MAX_PARTITIONS: usize = 256;
+
+/// Partitions of every shuffle of a statement whose largest table has so many stored bytes.
+#[must_use]
+pub fn shuffle_partitions(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(SHUFFLE_BYTES)).unwrap_or(MAX_PARTITIONS).clamp(SHUFFLE_PARTITIONS, MAX_PARTITIONS)
+}
+
 /// Name and version, for people.
-pub const NAME: &str = "conun-3";
+pub const NAME: &str = "conun-4";
 
 /// How floats are summed and which libm computes: `conun_functions::VERSION` (a test in executor/ compares them). Sums
 /// are exact until one last rounding; DataFusion's own follow the order of rows and the width of vectors.
@@ -72,7 +85,7 @@ pub const OPERATORS: &[&str] = &[
     "WindowAggExec",
 ];
 
-/// BLAKE3 of the profile's name, functions, settings and operators; computed once, as every offer and every volunteer is compared with it.
+/// BLAKE3 of the profile's name, functions, settings, operators and partitions; computed once, as every offer and every volunteer is compared with it.
 #[must_use]
 pub fn hash() -> [u8; 32] {
     static HASH: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(compute_hash);
@@ -90,6 +103,7 @@ fn compute_hash() -> [u8; 32] {
     for operator in OPERATORS {
         hasher.update(operator.as_bytes()).update(&[0]);
     }
+    hasher.update(&SHUFFLE_BYTES.to_le_bytes()).update(&(MAX_PARTITIONS as u64).to_le_bytes());
     *hasher.finalize().as_bytes()
 }
 
@@ -103,5 +117,11 @@ mod tests {
         assert_eq!(get("datafusion.execution.batch_size"), Some(BATCH_ROWS.to_string().as_str()));
         assert_eq!(get("datafusion.execution.target_partitions"), Some(SHUFFLE_PARTITIONS.to_string().as_str()));
         assert_eq!(hash(), hash());
+    }
+
+    #[test]
+    fn shuffles_follow_the_bytes_of_the_largest_table() {
+        let partitions = [0, 1, 64 << 20, (64 << 20) + 1, 181_677_476, 80 << 30, u64::MAX].map(shuffle_partitions);
+        assert_eq!(partitions, [4, 4, 4, 5, 11, 256, 256]);
     }
 }

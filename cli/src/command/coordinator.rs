@@ -63,7 +63,7 @@ async fn start_engine(
     // It ends with the last clone of the tables.
     drop(tables.spawn_upkeep(UPKEEP));
     let defaults = EngineConfig::new(dir.folder("jobs")?);
-    let shuffle_partitions = args.partitions.map_or(defaults.shuffle_partitions, |n| n as usize);
+    let shuffle_partitions = args.partitions.map(|n| n as usize);
     let config = EngineConfig { verify: args.verify, cache_bytes: args.cache.0, shuffle_partitions, ..defaults };
     let pay = pay(args, dir, &key).await?;
     Engine::start(config, key, network, tables, clock, rng, pay)

@@ -113,7 +113,7 @@ impl Engine {
         let journal = Journal::open(config.dir.clone(), config.jobs_kept)?;
         let cache = Cache::open(config.dir.join("answers"), config.cache_bytes)?;
         let ended = journal.load()?.into_iter().map(|e| (e.record.id, e)).collect();
-        let settings = conun_planner::session_config()?.with_target_partitions(config.shuffle_partitions);
+        let settings = conun_planner::session_config()?;
         let state = conun_planner::session_state(settings, Arc::new(NetworkTables(tables.clone())))?;
         let pay = pay.map(|pay| Payments::start(pay, key.clone(), Arc::clone(&network), Arc::clone(&clock)));
         let payments = pay.transpose()?;
@@ -202,7 +202,7 @@ impl Engine {
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
         let shards = Arc::new(self.shards(&plan)?);
         let context = JobContext::new(self.parts.clone(), id, checking, None, shards);
-        let plan = planned(state, &plan).await?;
+        let plan = self.planned(state, &plan).await?;
         // One at a time: it runs on this machine's cores and in its memory.
         let _one = self.quoting.lock().await;
         let quote = pilot::quote(&context, plan).await?;
@@ -218,7 +218,7 @@ impl Engine {
             Placement::Local => BTreeMap::new(),
             Placement::Network => {
                 let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
-                let plan = planned(state, &plan).await?;
+                let plan = self.planned(state, &plan).await?;
                 StageGraph::new(id, plan.physical, plan.config)?.tasks()
             }
         };
@@ -249,7 +249,7 @@ impl Engine {
         is_sql: bool,
     ) -> Result<Submitted> {
         let placement = conun_planner::placement(&plan)?;
-        let physical = planned(state, &plan).await?;
+        let physical = self.planned(state, &plan).await?;
         let checking = self.checking(options)?;
         self.check_pay(placement, options).await?;
         let id = JobId::generate(self.parts.clock.as_ref(), self.parts.rng.as_ref());
@@ -263,6 +263,19 @@ impl Engine {
         jobs.live.retain(|_, job| !job.is_forgotten());
         jobs.live.insert(id, Arc::new(Job::new(record, physical, settler, !options.no_cache, replay)));
         Ok(Submitted { id, schema })
+    }
+
+    /// `plan` as it is run: physical, with the schema of the answer.
+    async fn planned(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
+        let mut state = state.clone();
+        let partitions = match self.parts.config.shuffle_partitions {
+            Some(partitions) => partitions,
+            None => conun_planner::shuffle_partitions(plan)?,
+        };
+        state.config_mut().options_mut().execution.target_partitions = partitions;
+        let physical = conun_planner::physical_plan(&state, plan).await?;
+        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
+        Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })
     }
 
     fn record(&self, id: JobId, sql: &str, plan: &LogicalPlan, placement: Placement, verify: Verify) -> JobRecord {
@@ -504,13 +517,6 @@ impl Engine {
         }
         self.move_to_ended(entry);
     }
-}
-
-/// `plan` as it is run: physical, with the schema of the answer.
-async fn planned(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
-    let physical = conun_planner::physical_plan(state, plan).await?;
-    let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
-    Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })
 }
 
 /// A job as the journal keeps it.

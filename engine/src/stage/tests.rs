@@ -30,8 +30,11 @@ fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
 }
 
 async fn graph(sql: &str, shards: usize) -> StageGraph {
-    let state = conun_planner::session_state(conun_planner::session_config().unwrap(), tables(shards)).unwrap();
+    let config = conun_planner::session_config().unwrap();
+    let mut state = conun_planner::session_state(config, tables(shards)).unwrap();
     let plan = conun_planner::logical_plan(&state, sql).await.unwrap();
+    let partitions = conun_planner::shuffle_partitions(&plan).unwrap();
+    state.config_mut().options_mut().execution.target_partitions = partitions;
     let plan = state.create_physical_plan(&plan).await.unwrap();
     StageGraph::new(JobId([1; 16]), plan, state.config().clone()).unwrap()
 }

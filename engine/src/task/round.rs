@@ -220,6 +220,7 @@ impl Round {
         if self.poll.votes().is_empty() {
             self.deadline = Instant::now() + self.slow_after();
         }
+        tracing::debug!(%node, task = ?self.task.stage.key, "replica started");
         let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
         self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
     }
@@ -254,6 +255,7 @@ impl Round {
     }
 
     fn vote(&mut self, node: NodeId, ballot: Ballot) {
+        tracing::debug!(%node, task = ?self.task.stage.key, "replica voted");
         if let Some(operator) = self.operator(node) {
             let late = self.poll.overdue().contains(&operator);
             if !late {
@@ -293,7 +295,7 @@ impl Round {
     }
 
     fn lose(&mut self, node: NodeId, reason: String, outcome: Outcome) {
-        tracing::debug!(%node, reason, "replica lost");
+        tracing::debug!(%node, task = ?self.task.stage.key, reason, "replica lost");
         self.end(node);
         self.settler.0.context.fleet.avoid(node);
         self.settler.observe(node, outcome);
@@ -309,6 +311,7 @@ impl Round {
 
     fn out_of_patience(&mut self) {
         for node in self.poll.running().iter().filter_map(|operator| self.nodes.get(operator)) {
+            tracing::debug!(%node, task = ?self.task.stage.key, "replica late");
             self.settler.0.context.fleet.avoid(*node);
         }
         self.poll.out_of_patience();

@@ -35,13 +35,15 @@ impl CodeSpec {
         Ok(Self { data, parity })
     }
 
-    /// What fits a network of `nodes` volunteers (DESIGN section 6; the local codes for larger ones come with repair).
+    /// What fits a network of `nodes` volunteers (DESIGN section 6; the local codes for larger ones come with repair). From
+    /// nine on a third of the nodes may be lost: volunteers leave together, and nothing is repaired in the middle of a job.
     #[must_use]
     pub fn default_for(nodes: usize) -> Self {
         match nodes {
             0..=2 => Self::NONE,
             3..=5 => Self { data: 1, parity: 2 },
-            6..=11 => Self { data: 4, parity: 2 },
+            6..=8 => Self { data: 4, parity: 2 },
+            9..=11 => Self { data: 4, parity: 4 },
             _ => Self { data: 4, parity: 8 },
         }
     }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn defaults_follow_the_network() {
-        let codes: Vec<_> = [0, 2, 3, 5, 6, 11, 12, 40].map(|n| CodeSpec::default_for(n).to_string()).into();
-        assert_eq!(codes, ["none", "none", "1+2", "1+2", "4+2", "4+2", "4+8", "4+8"]);
+        let codes: Vec<_> = [0, 2, 3, 5, 6, 8, 9, 11, 12, 40].map(|n| CodeSpec::default_for(n).to_string()).into();
+        assert_eq!(codes, ["none", "none", "1+2", "1+2", "4+2", "4+2", "4+4", "4+4", "4+8", "4+8"]);
     }
 }

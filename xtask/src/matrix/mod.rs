@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::ci::release_dir;
 use crate::{Result, bench};
 use builds::Build;
-use run::Observed;
+use run::{Observed, Workload};
 
 /// Nodes that quorum needs to find two replicas and a third.
 const NODES: usize = 3;
@@ -79,6 +79,7 @@ fn settings(bin: &Path, joined: bool) -> Vec<Setting> {
         Setting::new("1 node", 1, &[], bin),
         Setting::new("6 nodes", 6, &[], bin),
         Setting::new("1 partition", NODES, &["--partitions", "1"], bin),
+        Setting::new("4 partitions", NODES, &["--partitions", "4"], bin),
         Setting::new("16 partitions", NODES, &["--partitions", "16"], bin),
         Setting::new("shuffled arrival", NODES, &["--delay-ms", &delay], bin),
     ]
@@ -98,13 +99,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// Runs every setting, even after one differed.
 fn compare(options: &Options, bin: &Path, data: &Path, scratch: &Path) -> Result<()> {
-    let cases = run::cases(options.scale)?;
+    let work = Workload::new(options.scale, data)?;
     let mut first: Option<Vec<Observed>> = None;
     let mut wrong = 0;
     let mut judge = |setting: &Setting| -> Result<()> {
         let start = std::time::Instant::now();
-        let observed = run::observe(setting, &cases, data, &scratch.join("devnet"))?;
-        let complaints = run::complaints(&cases, &observed, first.as_deref());
+        let observed = run::observe(setting, &work, &scratch.join("devnet"))?;
+        let complaints = run::complaints(&work.cases, &observed, first.as_deref());
         let seconds = start.elapsed().as_secs_f64();
         let verdict = if complaints.is_empty() { "equal" } else { "DIFFERENT" };
         println!("{verdict:>9}  {:3} answers  {seconds:6.1} s  {}", observed.len(), setting.name);

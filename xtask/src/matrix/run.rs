@@ -11,8 +11,10 @@ use crate::Result;
 use crate::bench::TABLES;
 use crate::devnet::Devnet;
 
-/// Small, so that the large tables have several shards at every scale.
-const SHARD: &str = "512KiB";
+/// Bytes of a shard at the smallest scale: the large tables have several shards at every scale.
+const LEAST_SHARD: u32 = 512 << 10;
+/// Bytes of a shard at scale factor 1: some 45 shards of the largest table.
+const SHARD: f64 = (4 << 20) as f64;
 
 /// What one network made of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +42,22 @@ struct Shown {
     digest_kind: String,
 }
 
-/// TPC-H at a scale whose answers are known, and the flights.
-pub(super) fn cases(scale: f64) -> Result<Vec<Case>> {
-    let tpch = tpch(TpchScale::of(scale).ok_or("answers are known at scales 0.01, 0.1 and 1")?);
-    Ok(tpch.iter().chain(NYCFLIGHTS13).copied().collect())
+/// What every network is asked: TPC-H at a scale whose answers are known, and the flights.
+pub(super) struct Workload {
+    pub(super) cases: Vec<Case>,
+    tables: Vec<(&'static str, PathBuf)>,
+    /// Bytes of a shard.
+    shard: u32,
+}
+
+impl Workload {
+    /// With TPC-H at `scale` in folder `data`.
+    pub(super) fn new(scale: f64, data: &Path) -> Result<Self> {
+        let tpch = tpch(TpchScale::of(scale).ok_or("answers are known at scales 0.01, 0.1 and 1")?);
+        let cases = tpch.iter().chain(NYCFLIGHTS13).copied().collect();
+        let shard = ((SHARD * scale) as u32).max(LEAST_SHARD);
+        Ok(Self { cases, tables: tables(data), shard })
+    }
 }
 
 fn tables(data: &Path) -> Vec<(&'static str, PathBuf)> {
@@ -54,12 +68,12 @@ fn tables(data: &Path) -> Vec<(&'static str, PathBuf)> {
 }
 
 /// Starts the network in `dir` and runs everything on it.
-pub(super) fn observe(setting: &Setting, cases: &[Case], data: &Path, dir: &Path) -> Result<Vec<Observed>> {
+pub(super) fn observe(setting: &Setting, work: &Workload, dir: &Path) -> Result<Vec<Observed>> {
     let devnet = Devnet::up_with(&setting.bin, dir, setting.nodes, &setting.flags)?;
-    devnet.put(&tables(data), &["--shard-size", SHARD])?;
+    devnet.put(&work.tables, &["--shard-size", &work.shard.to_string()])?;
     // One node cannot check itself.
     let verify = if setting.nodes == 1 { "off" } else { "quorum" };
-    let observed = cases.iter().map(|case| one(&devnet, case, verify)).collect();
+    let observed = work.cases.iter().map(|case| one(&devnet, case, verify)).collect();
     drop(devnet);
     std::fs::remove_dir_all(dir)?;
     observed
