@@ -15,7 +15,7 @@ use crate::devnet::Devnet;
 
 /// Nodes of the network.
 const NODES: usize = 10;
-/// Nodes that are killed in mid-query, the first at a quarter of the undisturbed time and the others soon after.
+/// Nodes that are killed in mid-query: after a quarter, half and three quarters of the undisturbed time.
 const KILLED: usize = 3;
 /// How often the slow node is let run, and for how long: a tenth of the time.
 const SLOW_PERIOD: Duration = Duration::from_millis(200);

@@ -241,10 +241,14 @@ impl Round {
             Ended::Busy(pause) => self.postpone(node, pause),
             Ended::Lost(reason) => self.lose(node, reason, Outcome::Offline),
             Ended::Missing(cid) => {
-                let gone = self.settler.probe(&cid).await;
-                self.lose(node, format!("{node} found {cid} nowhere"), Outcome::Faulty);
-                if gone {
+                let reason = format!("{node} found {cid} nowhere");
+                if self.settler.probe(&cid).await {
+                    // Its holders are to blame: the reader is as good as it was.
+                    self.end(node);
                     self.retry(node);
+                    self.last_fault = Some(reason);
+                } else {
+                    self.lose(node, reason, Outcome::Faulty);
                 }
             }
         }
@@ -310,7 +314,10 @@ impl Round {
     }
 
     fn out_of_patience(&mut self) {
-        for node in self.poll.running().iter().filter_map(|operator| self.nodes.get(operator)) {
+        // Where nobody has answered yet, the task is long, for all that is known: whoever runs it is not to be avoided.
+        let answered = !self.poll.votes().is_empty();
+        let overdue = self.poll.running().iter().filter(|_| answered);
+        for node in overdue.filter_map(|operator| self.nodes.get(operator)) {
             tracing::debug!(%node, task = ?self.task.stage.key, "replica late");
             self.settler.0.context.fleet.avoid(*node);
         }

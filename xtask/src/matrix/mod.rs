@@ -25,7 +25,7 @@ struct Options {
     scale: f64,
     /// Whether to compare builds for other processors, which takes as many builds of everything.
     builds: bool,
-    /// Whether to change everything at once, in both directions: three networks instead of six, for CI.
+    /// Whether to change everything at once, in both directions: three networks instead of seven, for CI.
     joined: bool,
 }
 
