@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use conun_engine::{JobOptions, Verify};
 use conun_node::LiarMode;
-use conun_types::{Amount, Cid, MemoryClass, NodeId};
+use conun_types::{Amount, Cid, MemoryClass, NodeId, profile::MAX_PARTITIONS};
 
 use crate::{human::Size, output::Format};
 
@@ -277,7 +277,7 @@ pub(crate) struct Coordinator {
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) cache: Size,
     /// Partitions of a shuffle, for tests of determinism
-    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=MAX_PARTITIONS as i64))]
     pub(crate) partitions: Option<u32>,
     /// Port for gRPC (0: any free one)
     #[arg(long, default_value_t = conun_api::DEFAULT_PORT)]

@@ -45,7 +45,7 @@ mod tests {
     fn the_profile_is_known_to_datafusion() -> Result<()> {
         let config = session_config()?;
         assert_eq!(config.batch_size(), profile::BATCH_ROWS);
-        assert_eq!(config.target_partitions(), profile::SHUFFLE_PARTITIONS);
+        assert_eq!(config.target_partitions(), profile::LEAST_SHUFFLE_PARTITIONS);
         assert!(!config.options().optimizer.enable_round_robin_repartition);
         assert!(!config.options().optimizer.enable_dynamic_filter_pushdown);
         Ok(())

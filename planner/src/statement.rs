@@ -58,12 +58,19 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     Ok(plan)
 }
 
-/// Partitions of every shuffle of `plan`: by the largest of the network's tables that it reads.
+/// `state` with as many partitions for every shuffle of `plan` as `fixed` says, or else the profile for the largest of the
+/// network's tables that it reads.
 ///
 /// # Errors
 /// [`conun_types::ErrorKind::Internal`] where a table of the plan cannot be read.
-pub fn shuffle_partitions(plan: &LogicalPlan) -> Result<usize> {
-    Ok(profile::shuffle_partitions(Reads::of(plan)?.largest))
+pub fn sized(state: &SessionState, plan: &LogicalPlan, fixed: Option<usize>) -> Result<SessionState> {
+    let partitions = match fixed {
+        Some(partitions) => partitions,
+        None => profile::shuffle_partitions(Reads::of(plan)?.largest),
+    };
+    let mut state = state.clone();
+    state.config_mut().options_mut().execution.target_partitions = partitions;
+    Ok(state)
 }
 
 /// The plan that tasks are cut from.

@@ -8,20 +8,22 @@
 pub const BATCH_ROWS: usize = 8192;
 
 /// Fewest partitions of a shuffle.
-pub const SHUFFLE_PARTITIONS: usize = 4;
+pub const LEAST_SHUFFLE_PARTITIONS: usize = 4;
 
 /// Stored bytes of a statement's largest table for which its shuffles have one partition: so large a share is a task of
-/// seconds, of which little is lost with a node. It goes by the data alone: a plan that followed the number of nodes or cores would order
-/// rows otherwise on another network.
+/// seconds, of which little is lost with a node. It goes by the data alone: a plan that followed the number of nodes or
+/// cores would order rows otherwise on another network.
 pub const SHUFFLE_BYTES: u64 = 16 << 20;
 
-/// Most partitions of a shuffle, as of a scan.
+/// Most partitions of a shuffle, and of a scan.
 pub const MAX_PARTITIONS: usize = 256;
 
 /// Partitions of every shuffle of a statement whose largest table has so many stored bytes.
 #[must_use]
 pub fn shuffle_partitions(bytes: u64) -> usize {
-    usize::try_from(bytes.div_ceil(SHUFFLE_BYTES)).unwrap_or(MAX_PARTITIONS).clamp(SHUFFLE_PARTITIONS, MAX_PARTITIONS)
+    usize::try_from(bytes.div_ceil(SHUFFLE_BYTES))
+        .unwrap_or(MAX_PARTITIONS)
+        .clamp(LEAST_SHUFFLE_PARTITIONS, MAX_PARTITIONS)
 }
 
 /// Name and version, for people.
@@ -115,7 +117,7 @@ mod tests {
     fn constants_and_settings_agree() {
         let get = |key| SETTINGS.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
         assert_eq!(get("datafusion.execution.batch_size"), Some(BATCH_ROWS.to_string().as_str()));
-        assert_eq!(get("datafusion.execution.target_partitions"), Some(SHUFFLE_PARTITIONS.to_string().as_str()));
+        assert_eq!(get("datafusion.execution.target_partitions"), Some(LEAST_SHUFFLE_PARTITIONS.to_string().as_str()));
         assert_eq!(hash(), hash());
     }
 

@@ -267,12 +267,7 @@ impl Engine {
 
     /// `plan` as it is run: physical, with the schema of the answer.
     async fn planned(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
-        let mut state = state.clone();
-        let partitions = match self.parts.config.shuffle_partitions {
-            Some(partitions) => partitions,
-            None => conun_planner::shuffle_partitions(plan)?,
-        };
-        state.config_mut().options_mut().execution.target_partitions = partitions;
+        let state = conun_planner::sized(state, plan, self.parts.config.shuffle_partitions)?;
         let physical = conun_planner::physical_plan(&state, plan).await?;
         let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
         Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })

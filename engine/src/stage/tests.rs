@@ -31,10 +31,9 @@ fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
 
 async fn graph(sql: &str, shards: usize) -> StageGraph {
     let config = conun_planner::session_config().unwrap();
-    let mut state = conun_planner::session_state(config, tables(shards)).unwrap();
+    let state = conun_planner::session_state(config, tables(shards)).unwrap();
     let plan = conun_planner::logical_plan(&state, sql).await.unwrap();
-    let partitions = conun_planner::shuffle_partitions(&plan).unwrap();
-    state.config_mut().options_mut().execution.target_partitions = partitions;
+    let state = conun_planner::sized(&state, &plan, None).unwrap();
     let plan = state.create_physical_plan(&plan).await.unwrap();
     StageGraph::new(JobId([1; 16]), plan, state.config().clone()).unwrap()
 }
@@ -151,9 +150,18 @@ async fn volunteers_get_nothing_of_ballistas() {
 async fn a_grouped_sum_is_two_stages_with_a_hash_shuffle_between() {
     let tasks = drive(&mut graph("select k, sum(v) from t group by k", 2).await, false);
     let stage = |n| tasks.iter().filter(|(key, ..)| key.stage == n).collect::<Vec<_>>();
-    assert_eq!((stage(1).len(), stage(2).len()), (2, conun_types::profile::SHUFFLE_PARTITIONS));
+    assert_eq!((stage(1).len(), stage(2).len()), (2, conun_types::profile::LEAST_SHUFFLE_PARTITIONS));
     let (first, second) = (&stage(1)[0].2, &stage(2)[0].2);
     assert!(first.starts_with("RepartitionExec: partitioning=Hash([k@0], 4)"), "{first}");
     assert!(first.contains("AggregateExec: mode=Partial"), "{first}");
     assert!(second.contains("mode=FinalPartitioned") && second.contains("BlockReaderExec"), "{second}");
+}
+
+#[tokio::test]
+async fn a_shuffle_has_more_partitions_where_there_is_more_data() {
+    // The larger of two tables counts: 80 MiB in shards of 8.
+    let sql = "select t.k, sum(t.v) from t join small on t.k = small.k group by t.k";
+    let tasks = drive(&mut graph(sql, 10).await, false);
+    let last = tasks.iter().map(|(key, ..)| key.stage).max();
+    assert_eq!(tasks.iter().filter(|(key, ..)| Some(key.stage) == last).count(), 5);
 }

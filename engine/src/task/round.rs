@@ -315,11 +315,11 @@ impl Round {
 
     fn out_of_patience(&mut self) {
         // Where nobody has answered yet, the task is long, for all that is known: whoever runs it is not to be avoided.
-        let answered = !self.poll.votes().is_empty();
-        let overdue = self.poll.running().iter().filter(|_| answered);
-        for node in overdue.filter_map(|operator| self.nodes.get(operator)) {
-            tracing::debug!(%node, task = ?self.task.stage.key, "replica late");
-            self.settler.0.context.fleet.avoid(*node);
+        if !self.poll.votes().is_empty() {
+            for node in self.poll.running().iter().filter_map(|operator| self.nodes.get(operator)) {
+                tracing::debug!(%node, task = ?self.task.stage.key, "replica late");
+                self.settler.0.context.fleet.avoid(*node);
+            }
         }
         self.poll.out_of_patience();
         // Nodes may have joined since.

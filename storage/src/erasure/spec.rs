@@ -36,7 +36,8 @@ impl CodeSpec {
     }
 
     /// What fits a network of `nodes` volunteers (DESIGN section 6; the local codes for larger ones come with repair). From
-    /// nine on a third of the nodes may be lost: volunteers leave together, and nothing is repaired in the middle of a job.
+    /// nine on any four of them may be lost, where DESIGN has two: volunteers leave together, and nothing is repaired in
+    /// the middle of a job.
     #[must_use]
     pub fn default_for(nodes: usize) -> Self {
         match nodes {
