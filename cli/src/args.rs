@@ -404,7 +404,7 @@ pub(crate) struct DevnetUp {
     #[arg(long)]
     pub(crate) detach: bool,
     /// Nodes I, J... misbehave: wrong-value, drop-rows, duplicate-rows, misroute, stall, corrupt-block, inflate,
-    /// equivocate, copycat, sleeper or sleeper:N, collude, replay (may be repeated)
+    /// equivocate, copycat, sleeper or sleeper:N, rarely or rarely:N, collude, replay (may be repeated)
     #[arg(long, value_name = "I[,J]=MODE", value_parser = liars)]
     pub(crate) liar: Vec<Liars>,
     /// Number of coordinators, on ports counting up from --port

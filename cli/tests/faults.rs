@@ -28,16 +28,22 @@ struct Assassin {
     net: MemoryNet,
     armed: AtomicBool,
     killed: Mutex<Vec<NodeId>>,
+    /// Whose input went missing.
+    reader: OnceLock<NodeId>,
+    /// Who got tasks.
+    asked: Mutex<BTreeSet<NodeId>>,
 }
 
 #[async_trait]
 impl Meddler for Assassin {
-    async fn before(&self, _: NodeId, offer: &TaskOffer) {
+    async fn before(&self, node: NodeId, offer: &TaskOffer) {
+        self.asked.lock().unwrap().insert(node);
         // Blocks of a job come with a capability, shards of tables do not.
         let block = offer.sources.iter().find(|s| s.holders.iter().any(|h| h.capability.is_some()));
         let Some(block) = block.filter(|_| self.armed.swap(false, Ordering::SeqCst)) else { return };
         let holders: Vec<NodeId> = block.holders.iter().map(|h| h.peer.id).collect();
         holders.iter().for_each(|id| self.net.set_offline(*id, true));
+        let _ = self.reader.set(node);
         self.killed.lock().unwrap().extend(holders);
     }
 }
@@ -45,8 +51,8 @@ impl Meddler for Assassin {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_holders_of_a_shuffle_block_may_die_in_mid_query() {
     let net = MemoryNet::new();
-    let assassin =
-        Arc::new(Assassin { net: net.clone(), armed: AtomicBool::new(false), killed: Mutex::new(Vec::new()) });
+    let (armed, killed, reader, asked) = Default::default();
+    let assassin = Arc::new(Assassin { net: net.clone(), armed, killed, reader, asked });
     let world = World::new(&net, 6, &assassin).await;
     let (rows, undisturbed) = world.run().await;
     assert_eq!((rows, undisturbed.state), (Ok(16), JobState::Done));
@@ -58,6 +64,14 @@ async fn both_holders_of_a_shuffle_block_may_die_in_mid_query() {
     assert_eq!(assassin.killed.lock().unwrap().len(), 2, "both replicas of a task");
     assert!(record.warnings.iter().any(|w| w.contains("made again")), "{:?}", record.warnings);
     assert!(record.liars.is_empty(), "who dies does not lie: {:?}", record.liars);
+
+    // Whoever is avoided is for half a minute; replicas are drawn at random among all others.
+    assassin.asked.lock().unwrap().clear();
+    for _ in 0..4 {
+        assert_eq!(world.run().await.0, Ok(16));
+    }
+    let reader = assassin.reader.get().unwrap();
+    assert!(assassin.asked.lock().unwrap().contains(reader), "who misses a block that died with others is not avoided");
 }
 
 /// Ways to cheat with the receipt, or with what it is a receipt for.

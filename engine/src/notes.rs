@@ -77,9 +77,11 @@ impl Notes {
         }
     }
 
-    /// Votes that made no verdict.
-    pub(crate) fn open(&self, receipts: Vec<ReceiptRecord>) {
-        self.lock().receipts.extend(receipts);
+    /// Votes on a task of `stage` that made no verdict.
+    pub(crate) fn open(&self, stage: u32, receipts: Vec<ReceiptRecord>) {
+        let mut state = self.lock();
+        row(&mut state, stage).replicas += receipts.len() as u64;
+        state.receipts.extend(receipts);
     }
 
     /// `node` was caught sending wrong bytes or a receipt that fits nothing.

@@ -41,7 +41,7 @@ pub(crate) struct Accepted {
 enum Entry {
     /// A verdict accepted a receipt; it is owed once its job lets go of it.
     Accepted(Box<Accepted>),
-    /// A receipt is not paid.
+    /// A receipt is not paid, even if it was accepted before, as long as it is not owed.
     Refused { node: NodeId, penalty: Penalty },
     /// A node cheated in a job: nothing of it is paid there.
     Caught { job: JobId, node: NodeId, reason: String },
@@ -161,7 +161,12 @@ impl Book {
                     self.running.entry((work.job, work.node)).or_default().push(*work);
                 }
             }
-            Entry::Refused { node, penalty } => self.owing.entry(node).or_default().penalties.push(penalty),
+            Entry::Refused { node, penalty } => {
+                if let Some(works) = self.running.get_mut(&(penalty.job, node)) {
+                    works.retain(|work| work.receipt.order_hash != penalty.order_hash);
+                }
+                self.owing.entry(node).or_default().penalties.push(penalty);
+            }
             Entry::Caught { job, node, reason } => self.enter_caught(job, node, &reason),
             Entry::Owed { job, node } => self.enter_owed(job, node)?,
             Entry::Ended { job, node } => self.owing.entry(node).or_default().ended.push(job),
@@ -235,7 +240,7 @@ impl Book {
         self.write(Entry::Accepted(Box::new(work)), Durability::Volatile)
     }
 
-    /// Notes a receipt that is not paid, and why.
+    /// Notes a receipt that is not paid, and why; one that was accepted before is taken back, unless it is owed already.
     pub(crate) fn refuse(&mut self, node: NodeId, penalty: Penalty) -> Result<()> {
         self.write(Entry::Refused { node, penalty }, Durability::Volatile)
     }
@@ -481,6 +486,27 @@ mod tests {
         assert_eq!(book.owing(&a.id()).cumulative, Amount(20), "only the other job");
         assert_eq!(book.owing(&a.id()).penalties[0].reason, "lied");
         assert_eq!(book.owing(&b.id()).cumulative, Amount(20));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_taken_back_before_it_is_owed_is_not_paid() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, _] = &scene.nodes;
+        let refusal = |n: u8| {
+            let (job, reason) = (JobId([1; 16]), "looked at again".to_owned());
+            Penalty { job, stage: 1, order_hash: [n; 32], reason }
+        };
+        let mut book = scene.open()?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.accept(work(a, 1, 1, 2))?;
+        book.refuse(a.id(), refusal(2))?;
+        book.refuse(a.id(), refusal(3))?;
+        assert_eq!(book.promised(), Amount(20));
+        book.end(JobId([1; 16]), &BTreeSet::new())?;
+        drop(book);
+        let owing = scene.open()?.owing(&a.id());
+        assert_eq!((owing.cumulative, owing.stages[0].receipts.len(), owing.penalties.len()), (Amount(20), 1, 2));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::PoisonError};
 use conun_executor::canonical;
 use conun_trust::Outcome;
 use conun_types::{
-    Amount, NodeId, Result, SignedReceipt, Volume, WorkUnits,
+    Amount, Cid, NodeId, Result, SignedReceipt, Volume, WorkUnits,
     payment::ClaimedReceipt,
     wire::{ControlReply, ControlRequest, Penalty, ReadBlock},
 };
@@ -69,6 +69,20 @@ impl Settler {
             }
         }
         Ok(())
+    }
+
+    /// Nothing that was accepted for `task` is any more, and nothing of it is paid, for this reason.
+    pub(super) fn take_back(&self, task: &Cid, why: &str) {
+        if let Some(payments) = &self.0.context.payments {
+            let receipts = self.0.notes.snapshot().receipts;
+            for record in receipts.iter().filter(|record| record.accepted && record.task_cid == *task) {
+                let reason = format!("task {}: it was looked at again, and {why}", record.task);
+                if let Err(error) = payments.refused(record.node, Penalty { reason, ..self.penalty(record) }) {
+                    tracing::error!(%error, node = %record.node, "a receipt that is not paid after all is not in the book");
+                }
+            }
+        }
+        self.0.notes.overturned(task, None);
     }
 
     fn accepted(&self, record: &ReceiptRecord) -> Accepted {

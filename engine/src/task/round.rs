@@ -8,7 +8,7 @@ use std::{
 };
 
 use conun_trust::{Action, Mode, Need, Outcome, Plan, Poll};
-use conun_types::{Error, NodeId, PeerAddr, Result, Source};
+use conun_types::{Error, Holder, NodeId, OutputBlock, PeerAddr, Result, Source};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
@@ -134,7 +134,7 @@ impl Round {
                 Action::GiveUp { .. } if !self.running.is_empty() => {}
                 Action::GiveUp { .. } if self.settles_for_less() => continue,
                 Action::GiveUp { .. } => {
-                    self.leave_open();
+                    self.keep_votes("the votes make no verdict");
                     return Err(self.give_up());
                 }
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
@@ -345,8 +345,14 @@ impl Round {
     fn accept(mut self, ballot: Ballot, bound: f64) -> Result<Verdict> {
         let liars = self.convict(&ballot);
         let root = match ballot {
-            Ballot::QueryError(message) => return Err(Error::data(message)),
-            Ballot::MemoryExceeded => return Ok(Verdict::TooSmall),
+            Ballot::QueryError(message) => {
+                self.keep_votes("others say that the query fails on its data");
+                return Err(Error::data(message));
+            }
+            Ballot::MemoryExceeded => {
+                self.keep_votes("others ran out of memory");
+                return Ok(Verdict::TooSmall);
+            }
             Ballot::Done(root) => root,
         };
         let overdue = self.poll.overdue().to_vec();
@@ -358,7 +364,6 @@ impl Round {
         let (mut outputs, mut holders) = right.map(|b| (b.outputs, b.holders)).unwrap_or_default();
         holders.retain(|holder| !liars.contains(&holder.peer.id));
         let mut receipts = Vec::new();
-        let claims = |wrong: Settled| wrong.holders.into_iter().map(move |holder| (holder, wrong.outputs.clone()));
         let mut rejected: Vec<_> = wrong.into_iter().flat_map(claims).collect();
         for checked in self.votes.into_values() {
             let accepted = checked.root == root;
@@ -392,19 +397,23 @@ impl Round {
         nodes
     }
 
-    /// Where the votes differ and make no verdict, they are kept: whoever runs the task again can tell who is right.
-    fn leave_open(&mut self) {
-        let votes: Vec<Checked> = std::mem::take(&mut self.votes).into_values().collect();
-        if !self.before.is_empty() {
-            self.settler.0.notes.overturned(&self.task.cid, None);
+    /// No blocks are accepted, and none of before any more, for this reason: what nodes signed is kept, so that whoever runs
+    /// the task again can tell who is right.
+    fn keep_votes(&mut self, why: &str) {
+        let before = std::mem::take(&mut self.before);
+        if !before.is_empty() {
+            self.settler.take_back(&self.task.cid, why);
         }
-        if votes.iter().all(|vote| vote.root == votes[0].root) {
-            return;
+        let (mut receipts, mut rejected) = (Vec::new(), before.into_iter().flat_map(claims).collect::<Vec<_>>());
+        for vote in std::mem::take(&mut self.votes).into_values() {
+            receipts.push(vote.receipt);
+            rejected.push((vote.holder, vote.outputs));
         }
-        let receipts = votes.iter().map(|vote| vote.receipt.clone()).collect();
-        let claims = votes.into_iter().map(|vote| (vote.holder, vote.outputs)).collect();
-        self.settler.0.notes.open(receipts);
-        self.settler.0.lineage.dispute(Disputed { task: Arc::clone(&self.task), accepted: Vec::new(), claims });
+        self.settler.0.notes.open(self.task.stage.key.stage, receipts);
+        if rejected.iter().any(|(_, outputs)| *outputs != rejected[0].1) {
+            let task = Arc::clone(&self.task);
+            self.settler.0.lineage.dispute(Disputed { task, accepted: Vec::new(), claims: rejected });
+        }
     }
 
     fn give_up(&self) -> Error {
@@ -496,6 +505,12 @@ impl Settler {
         }
         by
     }
+}
+
+/// What `verdict` says, by who holds it.
+fn claims(verdict: Settled) -> impl Iterator<Item = (Holder, Vec<OutputBlock>)> {
+    let Settled { holders, outputs, .. } = verdict;
+    holders.into_iter().map(move |holder| (holder, outputs.clone()))
 }
 
 async fn next_seat(seating: &mut Option<Seating>) -> Result<Option<Seated>> {

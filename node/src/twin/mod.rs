@@ -35,15 +35,15 @@ use crate::service::{Executed, NodeService, Slot, answer};
 pub(crate) struct Twin {
     honest: Arc<NodeService>,
     mode: LiarMode,
-    /// Tasks whose output a sleeper has let pass.
-    honest_tasks: AtomicU32,
+    /// Tasks whose output it could have changed.
+    tasks: AtomicU32,
     /// A vote on an order of each coordinator, for replay.
     earlier: Mutex<HashMap<NodeId, Vote>>,
 }
 
 impl Twin {
     pub(crate) fn new(honest: Arc<NodeService>, mode: LiarMode) -> Self {
-        Self { honest, mode, honest_tasks: AtomicU32::new(0), earlier: Mutex::default() }
+        Self { honest, mode, tasks: AtomicU32::new(0), earlier: Mutex::default() }
     }
 
     fn earlier(&self) -> MutexGuard<'_, HashMap<NodeId, Vote>> {
@@ -51,17 +51,18 @@ impl Twin {
     }
 
     fn tamper(&self, offer: &TaskOffer, output: TaskOutput) -> TaskOutput {
+        let before = self.tasks.fetch_add(1, Ordering::Relaxed);
         match self.mode {
             LiarMode::WrongValue => wrong_value(output, self.own_step()),
-            LiarMode::Sleeper(honest) if self.honest_tasks.fetch_add(1, Ordering::Relaxed) >= honest => {
-                wrong_value(output, self.own_step())
-            }
+            LiarMode::Sleeper(honest) if before >= honest => wrong_value(output, self.own_step()),
+            LiarMode::Rarely(one_in) if before % one_in == one_in.get() - 1 => wrong_value(output, self.own_step()),
             // Of the task alone: the ring agrees without talking.
             LiarMode::Collude => wrong_value(output, step(offer.order.order.task_cid.digest())),
             LiarMode::DropRows => drop_rows(output),
             LiarMode::DuplicateRows => duplicate_rows(output),
             LiarMode::Misroute => misroute(output),
             LiarMode::Sleeper(_)
+            | LiarMode::Rarely(_)
             | LiarMode::Stall
             | LiarMode::CorruptBlock
             | LiarMode::Inflate

@@ -1,6 +1,6 @@
 //! The ways to cheat, and their names.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use conun_types::{Error, Result};
 
@@ -27,6 +27,8 @@ pub enum LiarMode {
     Copycat,
     /// Answers so many tasks honestly, then changes values.
     Sleeper(u32),
+    /// Changes a value in every such task, and answers all others honestly: an audit seldom meets it.
+    Rarely(NonZeroU32),
     /// Changes a value as all other nodes of this mode do: a ring.
     Collude,
     /// Answers with the vote on an earlier order.
@@ -35,10 +37,12 @@ pub enum LiarMode {
 
 /// Honest answers of a sleeper that is not told how many.
 const HONEST_FIRST: u32 = 20;
+/// Tasks to a lie of who lies rarely and is not told how rarely.
+const ONE_IN: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 impl LiarMode {
     /// Every mode.
-    pub const ALL: [LiarMode; 12] = [
+    pub const ALL: [LiarMode; 13] = [
         LiarMode::WrongValue,
         LiarMode::DropRows,
         LiarMode::DuplicateRows,
@@ -49,6 +53,7 @@ impl LiarMode {
         LiarMode::Equivocate,
         LiarMode::Copycat,
         LiarMode::Sleeper(HONEST_FIRST),
+        LiarMode::Rarely(ONE_IN),
         LiarMode::Collude,
         LiarMode::Replay,
     ];
@@ -65,6 +70,7 @@ impl LiarMode {
             LiarMode::Equivocate => "equivocate",
             LiarMode::Copycat => "copycat",
             LiarMode::Sleeper(_) => "sleeper",
+            LiarMode::Rarely(_) => "rarely",
             LiarMode::Collude => "collude",
             LiarMode::Replay => "replay",
         }
@@ -75,6 +81,7 @@ impl fmt::Display for LiarMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LiarMode::Sleeper(honest) => write!(f, "{}:{honest}", self.name()),
+            LiarMode::Rarely(one_in) => write!(f, "{}:{one_in}", self.name()),
             _ => f.write_str(self.name()),
         }
     }
@@ -84,10 +91,14 @@ impl FromStr for LiarMode {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let no_number = |what: &str, mode: &str| {
+            Error::usage(format!("'{what}' is no number of tasks")).with_hint(format!("write it like {mode}:20"))
+        };
         if let Some(honest) = text.strip_prefix("sleeper:") {
-            return honest.parse().map(LiarMode::Sleeper).map_err(|_| {
-                Error::usage(format!("'{honest}' is no number of tasks")).with_hint("write it like sleeper:20")
-            });
+            return honest.parse().map(LiarMode::Sleeper).map_err(|_| no_number(honest, "sleeper"));
+        }
+        if let Some(one_in) = text.strip_prefix("rarely:") {
+            return one_in.parse().map(LiarMode::Rarely).map_err(|_| no_number(one_in, "rarely"));
         }
         let found = Self::ALL.into_iter().find(|mode| mode.name() == text);
         found.ok_or_else(|| {
@@ -108,7 +119,8 @@ mod tests {
             assert_eq!(mode.name().parse::<LiarMode>(), Ok(mode), "the short name is enough");
         }
         assert_eq!("sleeper:3".parse::<LiarMode>(), Ok(LiarMode::Sleeper(3)));
-        for (text, hint) in [("white", "replay"), ("sleeper:", "sleeper:20"), ("wrong-value:3", "wrong-value")] {
+        let wrong = [("white", "replay"), ("sleeper:", "sleeper:20"), ("rarely:0", "rarely:20"), ("stall:3", "stall")];
+        for (text, hint) in wrong {
             let error = text.parse::<LiarMode>().unwrap_err();
             assert!(error.hint.is_some_and(|h| h.contains(hint)), "{text}");
         }

@@ -27,10 +27,11 @@ impl Build {
         format!("build for {}", self.cpu)
     }
 
-    /// Builds into `dir` and tells where the programs are.
-    pub(super) fn make(&self, dir: &Path) -> Result<PathBuf> {
+    /// Builds into a folder beside the programs of `release`, where the next run finds it, and tells where the programs are.
+    pub(super) fn make(&self, release: &Path) -> Result<PathBuf> {
+        let dir = release.with_file_name(format!("matrix-{}", self.cpu));
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--release", "--locked", "-p", "conun-cli", "--target-dir"]).arg(dir);
+        cargo.args(["build", "--release", "--locked", "-p", "conun-cli", "--target-dir"]).arg(&dir);
         // No debug information: it is half of the time and most of the disk.
         cargo.env("RUSTFLAGS", format!("-C target-cpu={}", self.cpu)).env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         must(&mut cargo)?;
