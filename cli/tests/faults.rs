@@ -53,7 +53,8 @@ async fn both_holders_of_a_shuffle_block_may_die_in_mid_query() {
     let net = MemoryNet::new();
     let (armed, killed, reader, asked) = Default::default();
     let assassin = Arc::new(Assassin { net: net.clone(), armed, killed, reader, asked });
-    let world = World::new(&net, 6, &assassin).await;
+    // More nodes than readers of what is lost.
+    let world = World::new(&net, 14, &assassin).await;
     let (rows, undisturbed) = world.run().await;
     assert_eq!((rows, undisturbed.state), (Ok(16), JobState::Done));
     assert!(undisturbed.warnings.is_empty(), "{:?}", undisturbed.warnings);
@@ -67,7 +68,7 @@ async fn both_holders_of_a_shuffle_block_may_die_in_mid_query() {
 
     // Whoever is avoided is for half a minute; replicas are drawn at random among all others.
     assassin.asked.lock().unwrap().clear();
-    for _ in 0..4 {
+    for _ in 0..6 {
         assert_eq!(world.run().await.0, Ok(16));
     }
     let reader = assassin.reader.get().unwrap();
