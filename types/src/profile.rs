@@ -27,11 +27,22 @@ pub fn shuffle_partitions(bytes: u64) -> usize {
 }
 
 /// Name and version, for people.
-pub const NAME: &str = "conun-4";
+pub const NAME: &str = "conun-5";
 
 /// How floats are summed and which libm computes: `conun_functions::VERSION` (a test in executor/ compares them). Sums
 /// are exact until one last rounding; DataFusion's own follow the order of rows and the width of vectors.
 pub const FUNCTIONS: &str = "exact-sums-1, libm-0.2.16";
+
+/// The compiler's release: rows that tie are ordered by the unstable sorts and the heaps of its standard library.
+pub const RUSTC: &str = env!("CONUN_RUSTC");
+
+/// Names and versions of the crates that plan statements and compute rows, as this build has them.
+pub fn crates() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CRATES.split(',').filter_map(|of| of.split_once(' '))
+}
+
+/// `name version,name version`, sorted: the build script has them from `Cargo.lock`.
+const CRATES: &str = env!("CONUN_CRATES");
 
 /// DataFusion's settings under this profile.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -51,6 +62,9 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "false"),
     // Partial aggregation that gives up early decides by what it has seen so far: by batch boundaries.
     ("datafusion.execution.skip_partial_aggregation_probe_ratio_threshold", "1.1"),
+    // Beyond any memory: a sort concatenates its input and sorts it once. Below, it would sort each batch and merge them: ties
+    // would follow the boundaries of batches, and which of the two it does would follow the capacity of their buffers.
+    ("datafusion.execution.sort_in_place_threshold_bytes", "18446744073709551615"),
     // View arrays and dictionaries are layout, not value; plain layouts encode the same everywhere.
     ("datafusion.execution.parquet.schema_force_view_types", "false"),
     ("datafusion.sql_parser.map_string_types_to_utf8view", "false"),
@@ -87,16 +101,17 @@ pub const OPERATORS: &[&str] = &[
     "WindowAggExec",
 ];
 
-/// BLAKE3 of the profile's name, functions, settings, operators and partitions; computed once, as every offer and every volunteer is compared with it.
+/// BLAKE3 of the profile's name, versions, functions, settings, operators and partitions; computed once, as every offer and
+/// every volunteer is compared with it.
 #[must_use]
 pub fn hash() -> [u8; 32] {
-    static HASH: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(compute_hash);
+    static HASH: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(|| hash_of(RUSTC, CRATES));
     *HASH
 }
 
-fn compute_hash() -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key("conun execution profile v1");
-    for text in [NAME, env!("CARGO_PKG_VERSION"), FUNCTIONS] {
+fn hash_of(rustc: &str, crates: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("conun execution profile v2");
+    for text in [NAME, env!("CARGO_PKG_VERSION"), FUNCTIONS, rustc, crates] {
         hasher.update(text.as_bytes()).update(&[0]);
     }
     for (key, value) in SETTINGS {
@@ -118,7 +133,33 @@ mod tests {
         let get = |key| SETTINGS.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
         assert_eq!(get("datafusion.execution.batch_size"), Some(BATCH_ROWS.to_string().as_str()));
         assert_eq!(get("datafusion.execution.target_partitions"), Some(LEAST_SHUFFLE_PARTITIONS.to_string().as_str()));
-        assert_eq!(hash(), hash());
+    }
+
+    #[test]
+    fn other_versions_are_another_profile() {
+        let newer = CRATES.replace(",datafusion ", ",datafusion 1");
+        assert_ne!(newer, CRATES);
+        let hashes = [hash(), hash_of(RUSTC, &newer), hash_of("1.0.0", CRATES)];
+        assert_eq!(std::collections::BTreeSet::from(hashes).len(), 3, "{hashes:?}");
+    }
+
+    #[test]
+    fn the_versions_are_those_of_this_build() {
+        let lock = include_str!("../../Cargo.lock");
+        for (name, version) in crates() {
+            assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")), "{name} {version}");
+        }
+        // What plans, encodes plans, computes, sorts, hashes, matches and tells the time.
+        for name in
+            ["ballista-core", "datafusion-sql", "sqlparser", "datafusion-proto", "arrow-arith", "arrow-ord", "foldhash"]
+        {
+            assert!(crates().any(|(found, _)| found == name), "{name} decides bits");
+        }
+        for name in ["hashbrown", "regex", "chrono", "chrono-tz", "parquet", "arrow-ipc", "libm"] {
+            assert!(crates().any(|(found, _)| found == name), "{name} decides bits");
+        }
+        assert!(FUNCTIONS.ends_with(&format!("libm-{}", crates().find(|(name, _)| *name == "libm").unwrap().1)));
+        assert!(RUSTC.split('.').count() >= 3, "{RUSTC}");
     }
 
     #[test]

@@ -46,12 +46,26 @@ struct Row {
     statement: &'static str,
     undisturbed: f64,
     disturbed: f64,
+    /// Nodes that were killed while it ran.
+    killed: usize,
     right: bool,
 }
 
 impl Row {
     fn ratio(&self) -> f64 {
         self.disturbed / self.undisturbed
+    }
+
+    /// What the run does not show, if anything.
+    fn fault(&self) -> Option<String> {
+        let Self { statement, killed, .. } = self;
+        match (self.right, *killed) {
+            (false, _) => Some(format!("{statement}: a wrong answer")),
+            (true, KILLED) => None,
+            (true, _) => {
+                Some(format!("{statement}: {killed} of {KILLED} nodes were killed in mid-query; use a larger --sf"))
+            }
+        }
     }
 }
 
@@ -77,17 +91,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     for row in &rows {
         let verdict = if row.right { "right" } else { "WRONG" };
         println!(
-            "{}: {:.1} s undisturbed, {:.1} s disturbed, ratio {:.2}, {verdict}",
+            "{}: {:.1} s undisturbed, {:.1} s disturbed, ratio {:.2}, {} killed, {verdict}",
             row.statement,
             row.undisturbed,
             row.disturbed,
-            row.ratio()
+            row.ratio(),
+            row.killed
         );
     }
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
     }
-    if rows.iter().all(|row| row.right) { Ok(()) } else { Err("an answer was wrong".into()) }
+    let faults: Vec<String> = rows.iter().filter_map(Row::fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
 }
 
 fn measure(bin: &Path, data: &Path, scratch: &Path) -> Result<Vec<Row>> {
@@ -99,8 +115,9 @@ fn measure(bin: &Path, data: &Path, scratch: &Path) -> Result<Vec<Row>> {
     for ((statement, sql), (seconds, answer)) in STATEMENTS.iter().zip(undisturbed) {
         // A network of its own each: the dead do not come back.
         let devnet = network(bin, &scratch.join(statement), NODES, &tables)?;
-        let (disturbed, found) = disturb(&devnet, Duration::from_secs_f64(seconds), || ask(&devnet, sql))?;
-        rows.push(Row { statement, undisturbed: seconds, disturbed, right: found == answer });
+        let (outcome, killed) = disturb(&devnet.nodes(), Duration::from_secs_f64(seconds), || ask(&devnet, sql));
+        let (disturbed, found) = outcome?;
+        rows.push(Row { statement, undisturbed: seconds, disturbed, killed, right: found == answer });
     }
     Ok(rows)
 }
@@ -124,19 +141,12 @@ fn ask(devnet: &Devnet, sql: &str) -> Result<(f64, String)> {
     Ok((start.elapsed().as_secs_f64(), String::from_utf8(output.stdout)?))
 }
 
-/// Kills and slows nodes while `work` runs, which takes about `usual` without.
-fn disturb<T>(devnet: &Devnet, usual: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let nodes = devnet.nodes();
+/// Kills and slows `nodes` while `work` runs, which takes about `usual` without; tells how many were killed before it ended.
+fn disturb<T>(nodes: &[u32], usual: Duration, work: impl FnOnce() -> T) -> (T, usize) {
     let (victims, slow) = (&nodes[..KILLED], nodes[KILLED]);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for victim in victims {
-                if sleep(usual / 4, &done) {
-                    signal("KILL", &[*victim]);
-                }
-            }
-        });
+        let killer = scope.spawn(|| kill_in_turn(victims, usual / 4, &done));
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let tree = proc::tree(slow);
@@ -146,10 +156,32 @@ fn disturb<T>(devnet: &Devnet, usual: Duration, work: impl FnOnce() -> Result<T>
                 thread::sleep(SLOW_RUN);
             }
         });
-        let outcome = work();
-        done.store(true, Ordering::Relaxed);
-        outcome
+        let outcome = {
+            let _done = WhenDropped(&done);
+            work()
+        };
+        (outcome, killer.join().unwrap_or(0))
     })
+}
+
+/// Kills a victim after each `pause`, until `done`; tells how many were killed before that.
+fn kill_in_turn(victims: &[u32], pause: Duration, done: &AtomicBool) -> usize {
+    let mut killed = 0;
+    for victim in victims {
+        if sleep(pause, done) && signal("KILL", &[*victim]) && !done.load(Ordering::Relaxed) {
+            killed += 1;
+        }
+    }
+    killed
+}
+
+/// Sets a flag when it is dropped, in a panic too: threads that wait for the flag would be waited for without end.
+struct WhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for WhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sleeps for `time`; tells whether it was not cut short by `done`.
@@ -161,8 +193,72 @@ fn sleep(time: Duration, done: &AtomicBool) -> bool {
     !done.load(Ordering::Relaxed)
 }
 
-fn signal(name: &str, pids: &[u32]) {
+/// Sends a signal; tells whether all were there to get it.
+fn signal(name: &str, pids: &[u32]) -> bool {
     let pids = pids.iter().map(u32::to_string);
-    // Who is gone already needs no signal.
-    let _ = must(Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()));
+    must(Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null())).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::process::Child;
+
+    use super::*;
+
+    /// Processes that would run for a minute, as the nodes of a network.
+    struct Sleepers(Vec<Child>);
+
+    impl Sleepers {
+        fn new() -> Self {
+            Self((0..=KILLED).map(|_| Command::new("sleep").arg("60").spawn().unwrap()).collect())
+        }
+
+        fn pids(&self) -> Vec<u32> {
+            self.0.iter().map(Child::id).collect()
+        }
+    }
+
+    impl Drop for Sleepers {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                // It may be dead, which is what most of them are here for.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+
+    fn row(killed: usize, right: bool) -> Row {
+        Row { statement: "join", undisturbed: 1.0, disturbed: 2.0, killed, right }
+    }
+
+    #[test]
+    fn only_kills_during_the_work_count() {
+        let nodes = Sleepers::new();
+        let (pause, nap) = (Duration::from_millis(40), Duration::from_secs(2));
+        let (long, killed) = disturb(&nodes.pids(), pause, || thread::sleep(nap));
+        assert_eq!((long, killed), ((), KILLED));
+        let fresh = Sleepers::new();
+        let (_, killed) = disturb(&fresh.pids(), nap * 4, || thread::sleep(pause));
+        assert_eq!(killed, 0, "the work ended first");
+        drop(fresh);
+        assert!(!signal("KILL", &[i32::MAX as u32]), "nobody was there");
+    }
+
+    #[test]
+    fn a_run_without_all_kills_shows_nothing() {
+        assert_eq!(row(KILLED, true).fault(), None);
+        assert!(row(KILLED - 1, true).fault().is_some_and(|fault| fault.contains("2 of 3")));
+        assert!(row(KILLED, false).fault().is_some_and(|fault| fault.contains("wrong")));
+    }
+
+    #[test]
+    fn threads_end_where_the_work_panics() {
+        let nodes = Sleepers::new();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            disturb(&nodes.pids(), Duration::from_secs(60), || panic!("on purpose"));
+        }));
+        assert!(panicked.is_err());
+    }
 }
