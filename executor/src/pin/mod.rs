@@ -53,7 +53,7 @@ fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exec
     }
     if let Some(sort) = plan.downcast_ref::<SortExec>()
         && let Some(fetch) = sort.fetch()
-        && sort.output_partitioning().partition_count() > 1
+        && plan.output_partitioning().partition_count() > 1
     {
         let lone = LoneTopKExec::new(sort.input().clone(), sort.expr().clone(), fetch);
         return Ok(Transformed::yes(Arc::new(lone)));
