@@ -151,7 +151,8 @@ fn check_expressions(plan: &dyn ExecutionPlan) -> Result<(), Failure> {
     verdict
 }
 
-/// DISTINCT aggregates take their values from a hash set with a random seed: what depends on the order has none.
+/// DISTINCT aggregates take their values from a hash set: its order is that of hashes, capacity and arrival, which no
+/// statement can ask for. What would show it is refused.
 fn check_distinct(expr: &AggregateFunctionExpr) -> Result<(), Failure> {
     let name = expr.fun().name();
     if !expr.is_distinct() || UNORDERED.contains(&name) {

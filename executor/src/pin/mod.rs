@@ -1,15 +1,18 @@
-//! Rewrites after decoding that leave no choice to timing or to a hasher's seed.
+//! Rewrites after decoding that leave no choice to timing, nor to what else runs.
 //!
 //! - `CoalescePartitionsExec` takes batches as they arrive: [`OrderedCoalesceExec`] reads partition 0 to its end,
 //!   then 1, and so on.
 //! - `SortPreservingMergeExec` breaks ties by how often an input was polled: here the lower partition always wins.
-//! - The state of a partial DISTINCT aggregate is a list in the order of a hash set with a random seed:
-//!   [`SortedStatesExec`] sorts it.
+//! - The partitions of a `SortExec` with a limit tell each other what need not be looked at: in a [`LoneTopKExec`] each is
+//!   by itself.
+//! - The state of a partial DISTINCT aggregate is a list in the order of a hash set. DataFusion's seeds are constants, but
+//!   the order follows the sequence in which values came and the set's capacity: [`SortedStatesExec`] sorts it.
 //!
 //! What else interleaves (`RepartitionExec` inside a task, `InterleaveExec`, `SymmetricHashJoinExec`, `BufferExec`) is
 //! not on the whitelist. Sorts and joins do their own work in input order when one thread drives them, as the runner's
 //! does.
 
+mod lone_topk;
 mod ordered_coalesce;
 mod sorted_states;
 
@@ -20,11 +23,15 @@ use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
     error::Result,
     physical_plan::{
-        ExecutionPlan, ReplaceChildrenOptions, aggregates::AggregateExec, coalesce_partitions::CoalescePartitionsExec,
-        execution_plan::ChildrenPropertiesMode, sorts::sort_preserving_merge::SortPreservingMergeExec,
+        ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+        aggregates::AggregateExec,
+        coalesce_partitions::CoalescePartitionsExec,
+        execution_plan::ChildrenPropertiesMode,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
     },
 };
 
+pub use self::lone_topk::LoneTopKExec;
 pub use self::ordered_coalesce::OrderedCoalesceExec;
 pub use self::sorted_states::SortedStatesExec;
 
@@ -43,6 +50,13 @@ fn pin_operator(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exec
     }
     if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
         return Ok(Transformed::yes(pinned_merge(merge, merge.input().clone())));
+    }
+    if let Some(sort) = plan.downcast_ref::<SortExec>()
+        && let Some(fetch) = sort.fetch()
+        && plan.output_partitioning().partition_count() > 1
+    {
+        let lone = LoneTopKExec::new(sort.input().clone(), sort.expr().clone(), fetch);
+        return Ok(Transformed::yes(Arc::new(lone)));
     }
     if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
         let states = sorted_states::distinct_states(aggregate)?;

@@ -1,7 +1,8 @@
 //! The states of partial DISTINCT aggregates, sorted.
 //!
-//! They are lists of the distinct values seen so far, in the order of a hash set whose seed differs between processes:
-//! replicas would never agree. What reads them (the final aggregate) puts them in a set again.
+//! They are lists of the distinct values seen so far, in the order of a hash set. Its seed is a constant of DataFusion's, so
+//! that replicas would agree; but the order follows the sequence in which values came and the capacity that the set has
+//! grown to, and equal states should be equal bytes. What reads them (the final aggregate) puts them in a set again.
 
 use std::{fmt, sync::Arc};
 

@@ -5,3 +5,4 @@
 mod common;
 mod run;
 mod runner;
+mod ties;
