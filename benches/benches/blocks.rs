@@ -30,6 +30,10 @@ impl Volunteer for Holder {
         self.rest.offer(from, offer).await
     }
 
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        self.rest.examine(from, offer, envelope)
+    }
+
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
         self.rest.run(from, offer, envelope).await
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../network/tests/support/log.rs"]
+mod log;
 mod world;
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use conun_engine::{JobOptions, JobState};
 use conun_network::MemoryNet;
-use conun_node::NodeConfig;
+use conun_node::{LiarMode, NodeConfig};
 use conun_types::{
     Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, TaskOffer, Vote, WorkUnits, eip712::Domain,
     port::OfferReply,
@@ -120,6 +122,7 @@ fn resigned(vote: &Vote, key: &NodeKey, forge: impl FnOnce(&mut Vote)) -> Vote {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_receipts_convict_who_sent_them_and_nobody_else() {
+    log::capture();
     let forgers = Arc::new(Forgers { ways: OnceLock::new(), earlier: Mutex::default() });
     let world = World::new(&MemoryNet::new(), 8, &forgers).await;
     let (rows, honest) = world.run().await;
@@ -128,7 +131,7 @@ async fn forged_receipts_convict_who_sent_them_and_nobody_else() {
     let ways = [Forgery::Signature, Forgery::Units, Forgery::Replay, Forgery::Absurd];
     let guilty: HashMap<NodeId, Forgery> = world.nodes.iter().map(NodeKey::id).zip(ways).collect();
     let expected: BTreeSet<NodeId> = guilty.keys().copied().collect();
-    assert!(forgers.ways.set(guilty).is_ok());
+    assert!(forgers.ways.set(guilty.clone()).is_ok());
     let mut named = BTreeSet::new();
     // Replicas are drawn at random: it may take some jobs until each forger got a task (or two, to replay the first).
     for _ in 0..40 {
@@ -140,6 +143,53 @@ async fn forged_receipts_convict_who_sent_them_and_nobody_else() {
         }
     }
     assert_eq!(named, expected);
+    for (node, way) in guilty {
+        let why = match way {
+            Forgery::Signature => "signed by another key",
+            Forgery::Units => "work units",
+            Forgery::Replay => "answers another order",
+            Forgery::Absurd => "volume",
+        };
+        assert!(log::warned(&[&node.to_string(), why]), "no warning names {node} and its {why}");
+    }
+    let honest = world.nodes.iter().map(|key| key.id().to_string());
+    assert!(honest.skip(4).all(|node| !log::warned(&[&node])), "nobody else is warned of");
+}
+
+/// The first node sends wrong bytes; who gets tasks is noted.
+#[derive(Default)]
+struct Corrupting(Mutex<BTreeSet<NodeId>>);
+
+#[async_trait]
+impl Meddler for Corrupting {
+    fn settle_in(&self, index: usize, config: &mut NodeConfig) {
+        config.liar = (index == 0).then_some(LiarMode::CorruptBlock);
+    }
+
+    async fn before(&self, node: NodeId, _: &TaskOffer) {
+        self.0.lock().unwrap().insert(node);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_wrong_bytes_of_a_table_is_warned_of_and_gets_no_task() {
+    log::capture();
+    let corrupting = Arc::new(Corrupting::default());
+    let world = World::new(&MemoryNet::new(), 6, &corrupting).await;
+    let culprit = world.nodes[0].id();
+    assert!(!log::warned(&[&culprit.to_string()]));
+    let tables = world.engine.tables();
+    let table = tables.table("flights").unwrap();
+    for index in 0..table.shards().len() {
+        tables.read_shard(&table, index).await.unwrap();
+    }
+    assert!(log::warned(&[&culprit.to_string(), "a node did what no honest one does"]));
+    for _ in 0..3 {
+        let (rows, record) = world.run().await;
+        assert_eq!((rows, record.liars.len()), (Ok(16), 0));
+    }
+    let worked = corrupting.0.lock().unwrap().clone();
+    assert!(!worked.contains(&culprit) && worked.len() >= 3, "{worked:?}");
 }
 
 /// Holds every task until it is let go.

@@ -228,6 +228,13 @@ impl Credit {
         }
     }
 
+    /// `node` sent what no honest node sends, outside of any task: it counts as a vote that its operator lost.
+    pub(crate) fn breach(&self, node: &NodeId) {
+        if let Some(operator) = self.operator(node) {
+            self.observe(operator, Outcome::Wrong);
+        }
+    }
+
     fn doubt(&self, state: &mut State, caught: Past) {
         tracing::warn!(operator = %caught.operator, convicted = caught.convicted, tasks = caught.rerun.len(), "caught");
         for (job, task) in &caught.rerun {

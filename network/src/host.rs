@@ -157,8 +157,7 @@ async fn accept(
         let (Some(from), Some(protocol)) = (ids::node_id(&peer), Protocol::named(protocol.as_ref())) else { continue };
         let (core, server) = (Arc::clone(&core), Arc::clone(&server));
         let serve = async move {
-            if let Err(WireError::Broken(why)) = server.serve(protocol, from, Box::new(stream.compat())).await {
-                tracing::warn!(peer = %from, "broke the protocol {}: {why}", protocol.name());
+            if let Err(WireError::Broken(_)) = server.serve(protocol, from, Box::new(stream.compat())).await {
                 core.ban(peer).await;
             }
         };
@@ -188,7 +187,14 @@ async fn greet(core: Arc<Core>, discovery: Arc<dyn Discovery>, id: NodeId) {
     let mut asked_peers: Option<Instant> = None;
     while core.keeps_greeting(&id) {
         let hello = core.ask(id, ControlRequest::Hello, core.timing.hello_timeout).await;
-        let hello = if let Ok(ControlReply::Hello(hello)) = hello { Some(hello) } else { None };
+        let hello = match hello {
+            Ok(ControlReply::Hello(hello)) => Some(hello),
+            Err(CallError::Misbehaved { reason, .. }) => {
+                core.answered_wrongly(id, &reason).await;
+                None
+            }
+            _ => None,
+        };
         let answered = hello.is_some();
         core.table.greeted(&id, hello);
         if answered && asked_peers.is_none_or(|at| at.elapsed() >= core.timing.peers_every) {
@@ -289,8 +295,20 @@ impl Core {
     }
 
     async fn ask_peers(&self, id: NodeId, discovery: &dyn Discovery) {
-        if let Ok(ControlReply::Peers(peers)) = self.ask(id, ControlRequest::Peers, self.timing.reply).await {
-            peers.into_iter().filter(|peer| peer.id != self.id).for_each(|peer| discovery.learnt(peer));
+        match self.ask(id, ControlRequest::Peers, self.timing.reply).await {
+            Ok(ControlReply::Peers(peers)) => {
+                peers.into_iter().filter(|peer| peer.id != self.id).for_each(|peer| discovery.learnt(peer));
+            }
+            Err(CallError::Misbehaved { reason, .. }) => self.answered_wrongly(id, &reason).await,
+            _ => {}
+        }
+    }
+
+    /// `id` answered a question of the host's own as no honest peer does.
+    async fn answered_wrongly(&self, id: NodeId, reason: &str) {
+        tracing::warn!(peer = %id, protocol = Protocol::Control.name(), reason, "a peer did what no honest one does");
+        if let Ok(peer) = ids::peer_id(&id) {
+            self.ban(peer).await;
         }
     }
 

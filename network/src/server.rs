@@ -1,7 +1,8 @@
 //! The answering end of each protocol: one inbound stream of a stranger, bounded and passed on to the volunteer.
 //!
-//! What a peer does wrong ends its stream and comes back as [`WireError::Broken`]; the host decides whether to shut it
-//! out. Whatever it does, it gets no more than its share of streams, memory and time.
+//! What a peer does wrong ends its stream, is logged with its name, and comes back as [`WireError::Broken`]: the host
+//! shuts it out. So does what is well-formed but no honest peer asks for ([`OfferReply::Breach`]), after its sender was told
+//! why. Whatever it does, it gets no more than its share of streams, memory and time.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -9,9 +10,9 @@ use bytes::Bytes;
 use conun_types::{
     NodeId, PeerAddr, TaskOffer,
     port::{OfferReply, Volunteer},
-    task::MAX_ENVELOPE,
     wire::{BlockError, ControlReply, ControlRequest, MAX_BLOCK, MAX_MESSAGE, PROTOCOL_VERSION, ReadBlock, WriteBlock},
 };
+use serde::Serialize;
 use tokio::{
     io::AsyncRead,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -33,6 +34,8 @@ use crate::{
 const LONGEST_TASK: Duration = Duration::from_secs(24 * 3600);
 /// Unit in which memory for inbound blocks is counted.
 const KIB: u64 = 1024;
+/// How long a peer that is to be shut out may take to read why: what is still on its way is lost with the connection.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Who is known, for a peer that asks.
 pub(crate) trait PeerList: Send + Sync {
@@ -74,11 +77,24 @@ impl Server {
     pub(crate) async fn serve(&self, protocol: Protocol, from: NodeId, mut io: BoxWire) -> WireResult<()> {
         let gate = if protocol == Protocol::Task { &self.tasks } else { &self.streams };
         let Some(_pass) = gate.enter(from) else { return self.turn_away(protocol, &mut io).await };
-        match protocol {
+        let served = match protocol {
             Protocol::Control => self.control(from, &mut io).await,
             Protocol::Block => self.block(from, &mut io).await,
             Protocol::Task => self.task(from, io).await,
+        };
+        if let Err(WireError::Broken(reason)) = &served {
+            tracing::warn!(peer = %from, protocol = protocol.name(), reason, "a peer did what no honest one does");
         }
+        served
+    }
+
+    /// Ends a stream with `message` and counts `reason` against the peer, once it has read why or had its time for it.
+    async fn breach<T>(&self, io: &mut BoxWire, message: &impl Serialize, reason: String) -> WireResult<T> {
+        // That it does not listen is no reason to let it off.
+        if frame::finish(io, message, self.timing.progress.min(LAST_WORD)).await.is_ok() {
+            let _ = timeout(LAST_WORD, tokio::io::copy(io, &mut tokio::io::sink())).await;
+        }
+        broken(reason)
     }
 
     /// Says "busy" without reading a byte.
@@ -146,8 +162,7 @@ impl Server {
         let data = read_bytes(io, asked.len as usize, self.timing.progress).await?;
         if !asked.cid.matches(&data) {
             let error = BlockError::Invalid(format!("the bytes are not those of {}", asked.cid));
-            frame::finish(io, &BlockReply::Failed(error), self.timing.progress).await?;
-            return broken(format!("wrong bytes for block {}", asked.cid));
+            return self.breach(io, &BlockReply::Failed(error), format!("wrong bytes for block {}", asked.cid)).await;
         }
         let total = asked.len;
         if let Err(error) = self.volunteer.write_block(from, asked, Bytes::from(data)).await {
@@ -175,13 +190,21 @@ impl Server {
         if !self.greet(&mut io).await? {
             return Ok(());
         }
-        let Some(offer) = self.receive_offer(&mut io).await? else { return Ok(()) };
+        let offer = self.receive_offer(&mut io).await?;
         let reply = match self.volunteer.offer(from, &offer).await {
             OfferReply::Accept => return self.accepted(from, offer, io).await,
             OfferReply::Busy { retry_after } => FromNode::Busy { retry_after_ms: millis(retry_after) },
-            OfferReply::Refused(reason) => FromNode::Refused(reason),
+            OfferReply::Refused(reason) => {
+                tracing::debug!(peer = %from, reason, "an offer was refused");
+                FromNode::Refused(reason)
+            }
+            OfferReply::Breach(reason) => return self.breach_of_task(&mut io, reason).await,
         };
         frame::finish(&mut io, &reply, self.timing.progress).await
+    }
+
+    async fn breach_of_task<T>(&self, io: &mut BoxWire, reason: String) -> WireResult<T> {
+        self.breach(io, &FromNode::Refused(reason.clone()), reason).await
     }
 
     /// Exchanges versions; false where the peer was told that it speaks another one.
@@ -199,17 +222,14 @@ impl Server {
         }
     }
 
-    async fn receive_offer(&self, io: &mut BoxWire) -> WireResult<Option<TaskOffer>> {
+    async fn receive_offer(&self, io: &mut BoxWire) -> WireResult<TaskOffer> {
         let ToNode::Offer(offer) = frame::decode(&self.read_large(io, MAX_MESSAGE).await?)? else {
             return broken("no offer after Hello");
         };
-        check_offer(&offer)?;
-        if offer.envelope_len > MAX_ENVELOPE as u64 {
-            let reason = format!("a task of {} bytes, at most {MAX_ENVELOPE} are taken", offer.envelope_len);
-            frame::finish(io, &FromNode::Refused(reason), self.timing.progress).await?;
-            return Ok(None);
+        match check_offer(&offer) {
+            Ok(()) => Ok(*offer),
+            Err(error) => self.breach_of_task(io, error.to_string()).await,
         }
-        Ok(Some(*offer))
     }
 
     /// Takes the envelope of an accepted offer and runs it. The volunteer's place is given back on every way out.
@@ -220,6 +240,12 @@ impl Server {
         let envelope = self.read_large(&mut io, announced).await?;
         if envelope.len() != announced {
             return broken(format!("a task of {} bytes announced as {announced}", envelope.len()));
+        }
+        if let Some(offer) = &place.offer
+            && let Err(reason) = self.volunteer.examine(from, offer, &envelope)
+        {
+            drop(place);
+            return self.breach_of_task(&mut io, reason).await;
         }
         let Some(offer) = place.take() else { return Ok(()) };
         self.run(from, offer, envelope.into(), io).await

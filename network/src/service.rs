@@ -51,6 +51,10 @@ impl Volunteer for ClientOnly {
         OfferReply::Refused(NOT_A_NODE.to_owned())
     }
 
+    fn examine(&self, _: NodeId, _: &TaskOffer, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn run(&self, _: NodeId, _: TaskOffer, _: Bytes) -> Answer {
         Answer { outcome: Outcome::Failed(Failure::Refused(NOT_A_NODE.to_owned())), complaints: Vec::new() }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conun_types::{
     Answer, Outcome, TaskOffer,
-    task::MAX_BLOCKS,
+    task::{MAX_BLOCKS, MAX_ENVELOPE},
     wire::{BlockError, ControlReply, ControlRequest, Hello, MAX_LIST, PROTOCOL_VERSION, ReadBlock, WriteBlock},
 };
 use libp2p::StreamProtocol;
@@ -139,9 +139,13 @@ pub(crate) fn check_request(request: &ControlRequest) -> WireResult<()> {
     }
 }
 
-/// Bounds an offer.
+/// Bounds an offer, and the envelope that it announces.
 pub(crate) fn check_offer(offer: &TaskOffer) -> WireResult<()> {
-    at_most("sources", offer.sources.len(), MAX_BLOCKS)
+    at_most("sources", offer.sources.len(), MAX_BLOCKS)?;
+    if offer.envelope_len > MAX_ENVELOPE as u64 {
+        return broken(format!("a task of {} bytes, at most {MAX_ENVELOPE} are taken", offer.envelope_len));
+    }
+    Ok(())
 }
 
 /// Bounds an answer.

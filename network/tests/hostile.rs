@@ -10,17 +10,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use conun_network::Host;
+use conun_network::{ClientOnly, Host};
 use conun_types::{
-    Cid, NodeKey, OsRng, PeerAddr, TaskOffer, codec,
-    port::{CallError, Network, Volunteer},
-    wire::{ControlRequest, MAX_BLOCK, ReadBlock},
+    Cid, NodeKey, OsRng, PeerAddr, Source, TaskOffer, codec,
+    port::{CallError, Network, OfferReply, Volunteer},
+    task::{MAX_BLOCKS, MAX_ENVELOPE},
+    wire::{ControlReply, ControlRequest, MAX_BLOCK, ReadBlock},
 };
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, identity, noise, swarm::SwarmEvent, tcp, yamux};
 use libp2p_stream::{Behaviour, Control, OpenStreamError};
-use serde::Serialize;
-use support::{Fake, coordinator, misbehaved, node, offer, until};
+use serde::{Deserialize, Serialize};
+use support::{Fake, coordinator, log, misbehaved, node, offer, unforgiving, until};
 
 const SOON: Duration = Duration::from_secs(5);
 const CONTROL: &str = "/conun/control/1";
@@ -34,9 +35,15 @@ enum ToNode {
     Offer(Box<TaskOffer>),
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum FromNode {
     Hello { versions: Vec<u16> },
+    Refused(String),
+}
+
+#[derive(Serialize)]
+enum ControlAnswer {
+    Reply(ControlReply),
 }
 
 #[derive(Serialize)]
@@ -108,6 +115,31 @@ impl Raw {
                 answer(stream).await;
             }
         });
+    }
+}
+
+impl Raw {
+    /// Answers each question.
+    fn answer(&self, answer: impl Fn(ControlRequest) -> ControlReply + Send + Sync + 'static) {
+        let answer = Arc::new(answer);
+        self.serve(CONTROL, move |mut stream| {
+            let answer = Arc::clone(&answer);
+            async move {
+                let Ok(asked) = read_frame(&mut stream).await else { return };
+                let reply = answer(codec::decode(&asked).unwrap());
+                let _ = stream.write_all(&frame(&ControlAnswer::Reply(reply))).await;
+                let _ = stream.close().await;
+            }
+        });
+    }
+
+    /// Offers a task; gives what the node says to the offer.
+    async fn offer(&self, host: &Arc<Host>, offer: TaskOffer) -> FromNode {
+        let mut stream = self.open(host, TASK).await.unwrap();
+        let hello = frame(&ToNode::Hello { versions: vec![1] });
+        stream.write_all(&[hello, frame(&ToNode::Offer(Box::new(offer)))].concat()).await.unwrap();
+        read_frame(&mut stream).await.unwrap();
+        codec::decode(&read_frame(&mut stream).await.unwrap()).unwrap()
     }
 }
 
@@ -183,6 +215,108 @@ async fn who_breaks_the_protocol_is_shut_out_for_a_while() {
     tokio::time::sleep(support::timing().ban).await;
     let _ = host.control(&raw.addr, ControlRequest::Hello).await;
     until("it may come back", || host.connected() == 1).await;
+}
+
+/// `host` is rid of `peer`, warned of it for `reason`, and lets it in no more.
+async fn assert_shut_out(host: &Arc<Host>, peer: &PeerAddr, reason: &str) {
+    until("it is disconnected", || host.connected() == 0).await;
+    assert!(log::warned(&[&peer.id.to_string(), reason]), "no warning names the peer and '{reason}'");
+    support::unreachable(host.control(peer, ControlRequest::Hello).await);
+}
+
+#[tokio::test]
+async fn who_offers_what_no_honest_peer_offers_is_told_why_and_shut_out() {
+    log::capture();
+    let fake = Fake::new();
+    let host = Host::start(unforgiving(), &fake.key, Arc::clone(&fake) as _).await.unwrap();
+    let envelope = Bytes::from_static(b"task");
+    let offered = async |reason: &str| {
+        let hostile = coordinator(&[]).await;
+        let refused = hostile.run_task(&host.local_addr(), offer(&envelope, SOON), envelope.clone()).await;
+        let told = |r: &Result<_, CallError>| matches!(r, Err(CallError::Refused { reason: why, .. }) if why == reason);
+        assert!(told(&refused), "{refused:?}");
+        assert_shut_out(&host, &hostile.local_addr(), reason).await;
+        // Nor can it come in by itself: there is a connection, or none, but no answer.
+        support::unreachable(hostile.control(&host.local_addr(), ControlRequest::Hello).await);
+    };
+    fake.answers(OfferReply::Breach("a forged order".to_owned()));
+    offered("a forged order").await;
+    assert_eq!(fake.started.load(SeqCst), 0);
+
+    fake.answers(OfferReply::Accept);
+    *fake.unfit.lock().unwrap() = Some("an envelope of another job".to_owned());
+    offered("an envelope of another job").await;
+    assert_eq!((fake.started.load(SeqCst), fake.released.load(SeqCst)), (0, 1), "its place is given back");
+
+    *fake.unfit.lock().unwrap() = None;
+    assert_alive(&host).await;
+    // A refusal for other reasons costs nothing.
+    fake.answers(OfferReply::Refused("another profile".to_owned()));
+    let honest = coordinator(&[]).await;
+    for _ in 0..3 {
+        let refused = honest.run_task(&host.local_addr(), offer(&envelope, SOON), envelope.clone()).await;
+        assert!(matches!(refused, Err(CallError::Refused { .. })), "{refused:?}");
+    }
+    assert!(!log::warned(&[&honest.local_id().to_string()]));
+}
+
+#[tokio::test]
+async fn plans_beyond_the_limit_and_absurd_counts_are_refused_and_shut_out() {
+    log::capture();
+    let fake = Fake::new();
+    let host = Host::start(unforgiving(), &fake.key, Arc::clone(&fake) as _).await.unwrap();
+    let source = Source { cid: Cid::raw(b"x"), len: 1, holders: Vec::new(), recovery: None };
+    let cases = [
+        (TaskOffer { envelope_len: MAX_ENVELOPE as u64 + 1, ..offer(b"x", SOON) }, "a task of 8388609 bytes"),
+        (TaskOffer { envelope_len: u64::MAX, ..offer(b"x", SOON) }, "a task of"),
+        (TaskOffer { sources: vec![source; MAX_BLOCKS + 1], ..offer(b"x", SOON) }, "65537 sources"),
+    ];
+    for (absurd, reason) in cases {
+        let raw = Raw::known_to(&host).await;
+        let told = raw.offer(&host, absurd).await;
+        assert!(matches!(&told, FromNode::Refused(why) if why.contains(reason)), "{told:?}");
+        assert_shut_out(&host, &raw.addr, reason).await;
+        assert!(raw.open(&host, TASK).await.is_err());
+    }
+    assert_eq!(fake.released.load(SeqCst), 0, "the volunteer never saw them");
+    assert_alive(&host).await;
+}
+
+/// Has `host` connect to `peer`, whatever comes of it: a call that is under way when its peer is shut out may take its
+/// whole time to fail.
+async fn meet(host: &Arc<Host>, peer: &PeerAddr) {
+    let _ = tokio::time::timeout(Duration::from_millis(500), host.control(peer, ControlRequest::Pointers)).await;
+}
+
+#[tokio::test]
+async fn who_answers_the_hosts_own_questions_wrongly_is_shut_out() {
+    log::capture();
+    let service = Arc::new(ClientOnly::default());
+    let host = Host::start(unforgiving(), &NodeKey::generate(&OsRng), service).await.unwrap();
+    let said = |honest_hello: bool| {
+        move |asked| match asked {
+            ControlRequest::Hello if !honest_hello => ControlReply::Has(vec![true]),
+            ControlRequest::Hello => ControlReply::Hello(ClientOnly::default().hello()),
+            _ => ControlReply::Has(vec![true]),
+        }
+    };
+    for honest_hello in [false, true] {
+        let raw = Raw::new().await;
+        raw.answer(said(honest_hello));
+        meet(&host, &raw.addr).await;
+        assert_shut_out(&host, &raw.addr, "the reply does not fit the question").await;
+    }
+    let garbage = Raw::new().await;
+    garbage.serve(CONTROL, |mut stream| async move {
+        let _ = stream.write_all(&[0xff; 64]).await;
+        let _ = stream.close().await;
+    });
+    meet(&host, &garbage.addr).await;
+    assert_shut_out(&host, &garbage.addr, "a message of").await;
+    // Who does not answer at all only fails.
+    let silent = Raw::known_to(&host).await;
+    tokio::time::sleep(support::timing().hello_every * 3).await;
+    assert!(host.connected() == 1 && !log::warned(&[&silent.addr.id.to_string()]));
 }
 
 #[tokio::test]
@@ -290,18 +424,13 @@ async fn lying_and_failing_servers_are_told_apart() {
 
 #[tokio::test]
 async fn answers_that_do_not_fit_the_question_are_breaches() {
-    #[derive(Serialize)]
-    enum ControlAnswer {
-        Reply(conun_types::wire::ControlReply),
-    }
-    let host = coordinator(&[]).await;
+    // The host's own questions are answered as badly, and would have the peer shut out before ours are.
+    let mut lenient = support::config(&[]);
+    lenient.timing.ban = Duration::ZERO;
+    let service = Arc::new(ClientOnly::default());
+    let host = Host::start(lenient, &NodeKey::generate(&OsRng), service).await.unwrap();
     let raw = Raw::new().await;
-    raw.serve(CONTROL, |mut stream| async move {
-        let _ = read_frame(&mut stream).await;
-        let _ =
-            stream.write_all(&frame(&ControlAnswer::Reply(conun_types::wire::ControlReply::Has(vec![true; 3])))).await;
-        let _ = stream.close().await;
-    });
+    raw.answer(|_| ControlReply::Has(vec![true; 3]));
     misbehaved(host.control(&raw.addr, ControlRequest::Has(vec![Cid::raw(b"x")])).await);
     misbehaved(host.control(&raw.addr, ControlRequest::Peers).await);
     assert!(host.volunteers().is_empty());

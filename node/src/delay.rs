@@ -41,6 +41,10 @@ impl Volunteer for Delayed {
         self.prompt.offer(from, offer).await
     }
 
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        self.prompt.examine(from, offer, envelope)
+    }
+
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
         // Not before: a task given up while it waits would hold its place.
         let answer = self.prompt.run(from, offer, envelope).await;

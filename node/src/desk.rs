@@ -1,13 +1,21 @@
 //! The desk where offers are decided: who may order what, whose turn it is, what was ordered before.
 //!
+//! What no honest coordinator offers (a forged order, a nonce used twice, absurd sizes) is a breach, which the network counts
+//! against its sender; everything else that does not fit is a refusal and costs nothing.
+//!
 //! Pure: time and identities are arguments, decisions are values. Slots go to whoever holds fewest; among equals, to
 //! whoever was served longest ago. A coordinator that was turned away keeps its turn for [`TURN`].
 
 use std::{collections::HashMap, time::Duration};
 
 use conun_types::{
-    MemoryClass, NodeId, TaskOffer, TaskOrder, eip712::Domain, lease::LeaseKind, port::OfferReply, profile,
-    task::MAX_ENVELOPE, wire::MAX_LIST,
+    MemoryClass, NodeId, TaskOffer, TaskOrder,
+    eip712::Domain,
+    lease::LeaseKind,
+    port::OfferReply,
+    profile,
+    task::MAX_ENVELOPE,
+    wire::{MAX_BLOCK, MAX_LIST},
 };
 
 /// When a coordinator that was turned away should ask again.
@@ -57,10 +65,19 @@ pub struct Desk {
 struct Coordinator {
     /// Orders whose slot is held.
     open: Vec<u64>,
-    /// Nonces that were accepted, with the deadline after which the order is void anyway.
-    seen: HashMap<u64, u64>,
+    /// The accepted orders, by nonce.
+    seen: HashMap<u64, Seen>,
     turned_away: Option<Duration>,
     last_served: u64,
+}
+
+/// An order that was accepted.
+#[derive(Debug)]
+struct Seen {
+    /// Its `hashStruct`: whether the nonce comes back with the same order or with another one.
+    hash: [u8; 32],
+    /// Unix seconds after which the order is void anyway.
+    deadline: u64,
 }
 
 impl Desk {
@@ -85,16 +102,22 @@ impl Desk {
     /// Decides about an offer of `from` at `now` (since the Unix epoch). An accepted one holds a slot until
     /// [`Desk::close`].
     pub fn offer(&mut self, from: NodeId, offer: &TaskOffer, now: Duration) -> OfferReply {
-        if let Err(reason) = self.check(&from, offer, now.as_secs()) {
-            return OfferReply::Refused(reason);
+        if let Err(declined) = self.check(&from, offer, now.as_secs()) {
+            return declined;
         }
         self.forget(now);
         if !self.coordinators.contains_key(&from) && self.coordinators.len() >= MAX_COORDINATORS {
             return OfferReply::Busy { retry_after: RETRY_AFTER };
         }
         let order = &offer.order.order;
-        if self.coordinators.get(&from).is_some_and(|c| c.seen.contains_key(&order.nonce)) {
-            return OfferReply::Refused("this order was accepted before".into());
+        let Ok(hash) = order.struct_hash() else { return OfferReply::Breach("the order cannot be signed".into()) };
+        if let Some(seen) = self.coordinators.get(&from).and_then(|c| c.seen.get(&order.nonce)) {
+            return match seen.hash == hash {
+                // Harmless, and what is left of a lost answer: whoever asks again with the very same order does not cheat.
+                true => OfferReply::Refused("this order was accepted before".into()),
+                // Nonces are drawn from 2^53: honest ones do not meet among the few that are remembered.
+                false => OfferReply::Breach("the nonce of this order was used for another one".into()),
+            };
         }
         let turn = self.is_turn(&from, now);
         let coordinator = self.coordinators.entry(from).or_default();
@@ -106,7 +129,7 @@ impl Desk {
         coordinator.last_served = self.served;
         coordinator.turned_away = None;
         coordinator.open.push(order.nonce);
-        coordinator.seen.insert(order.nonce, order.deadline);
+        coordinator.seen.insert(order.nonce, Seen { hash, deadline: order.deadline });
         OfferReply::Accept
     }
 
@@ -123,27 +146,40 @@ impl Desk {
         }
     }
 
-    /// Whether an offer of `from` could be taken at `now` (Unix seconds) if there is room; else why not.
+    /// Whether an offer of `from` could be taken at `now` (Unix seconds) if there is room.
     ///
     /// # Errors
-    /// The reason, for the coordinator.
-    pub fn check(&self, from: &NodeId, offer: &TaskOffer, now: u64) -> Result<(), String> {
-        let (terms, order) = (&self.terms, &offer.order.order);
-        let requester = offer.order.requester(&terms.domain);
-        let rules = [
-            (terms.welcome(from), "this node serves other coordinators"),
-            (order.provider == terms.id, "the order is for another node"),
+    /// What is to be answered instead, with the reason.
+    pub fn check(&self, from: &NodeId, offer: &TaskOffer, now: u64) -> Result<(), OfferReply> {
+        self.no_breach(from, offer).map_err(|reason| OfferReply::Breach(reason.to_owned()))?;
+        self.fits(from, offer, now).map_err(|reason| OfferReply::Refused(reason.to_owned()))
+    }
+
+    /// What holds for every offer of an honest coordinator, whatever it knows of this node. It knows the domain: nodes tell
+    /// it in each `Hello`, and who works in another one offers them nothing.
+    fn no_breach(&self, from: &NodeId, offer: &TaskOffer) -> Result<(), &'static str> {
+        let requester = offer.order.requester(&self.terms.domain);
+        first_broken([
+            (offer.order.order.provider == self.terms.id, "the order is for another node"),
             (requester.is_ok_and(|r| r == *from), "the order is not signed by you"),
+            (offer.envelope_len <= MAX_ENVELOPE as u64, "the task is too large"),
+            (offer.sources.len() <= MAX_LIST, "too many inputs"),
+            (offer.sources.iter().all(|source| source.len <= MAX_BLOCK), "an input is larger than any block"),
+        ])
+    }
+
+    /// What an honest coordinator may be wrong about: settings of this node, and clocks.
+    fn fits(&self, from: &NodeId, offer: &TaskOffer, now: u64) -> Result<(), &'static str> {
+        let (terms, order) = (&self.terms, &offer.order.order);
+        first_broken([
+            (terms.welcome(from), "this node serves other coordinators"),
             (offer.profile == profile::hash(), "this node runs another execution profile"),
             (order.deadline > now, "the order's deadline has passed"),
             (order.deadline <= now.saturating_add(LONGEST_DEADLINE), "the order's deadline is too far away"),
-            (offer.envelope_len <= MAX_ENVELOPE as u64, "the task is too large"),
             (offer.memory <= terms.memory, "this node has not that much memory"),
-            (offer.sources.len() <= MAX_LIST, "too many inputs"),
             (offer.lease.kind == LeaseKind::Job, "a task's blocks need a job's lease"),
             (offer.lease.expires > now, "the lease is over"),
-        ];
-        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err(reason.to_owned()))
+        ])
     }
 
     /// Whether a slot is free that no other waiting coordinator has a better claim to.
@@ -159,7 +195,7 @@ impl Desk {
     /// Orders whose deadline has passed cannot be replayed: their nonces need not be remembered.
     fn forget(&mut self, now: Duration) {
         for coordinator in self.coordinators.values_mut() {
-            coordinator.seen.retain(|_, deadline| *deadline > now.as_secs());
+            coordinator.seen.retain(|_, seen| seen.deadline > now.as_secs());
         }
         self.coordinators.retain(|_, c| {
             let waits = c.turned_away.is_some_and(|since| now.saturating_sub(since) < TURN);
@@ -168,9 +204,14 @@ impl Desk {
     }
 }
 
+/// The reason of the first rule that does not hold.
+fn first_broken<const N: usize>(rules: [(bool, &'static str); N]) -> Result<(), &'static str> {
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err(reason))
+}
+
 #[cfg(test)]
 mod tests {
-    use conun_types::{AccountId, Amount, Capability, Cid, JobId, Lease, LeaseId, NodeKey, OsRng, SignedOrder};
+    use conun_types::{AccountId, Amount, Capability, Cid, JobId, Lease, LeaseId, NodeKey, OsRng, SignedOrder, Source};
 
     use super::*;
 
@@ -226,21 +267,82 @@ mod tests {
         assert!(reason.contains(why), "{reason} should say {why}");
     }
 
+    fn breach(reply: OfferReply, why: &str) {
+        let OfferReply::Breach(reason) = &reply else { panic!("{reply:?}, expected a breach: {why}") };
+        assert!(reason.contains(why), "{reason} should say {why}");
+    }
+
+    #[test]
+    fn what_no_honest_coordinator_offers_is_a_breach() {
+        let world = World::new();
+        let (me, good) = (world.requester.id(), world.offer(&world.requester, 1));
+        let mut desk = world.desk(2, vec![]);
+        breach(desk.offer(world.other.id(), &good, NOW), "not signed by you");
+        let forge = |change: fn(&mut TaskOffer)| {
+            let mut forged = good.clone();
+            change(&mut forged);
+            forged
+        };
+        breach(desk.offer(me, &forge(|o| o.order.order.price = Amount(9)), NOW), "not signed by you");
+        breach(desk.offer(me, &forge(|o| o.order.order.task_cid = Cid::raw(b"x")), NOW), "not signed by you");
+        let elsewhere = TaskOrder { provider: world.other.id(), ..good.order.order.clone() };
+        let elsewhere = SignedOrder::sign(elsewhere, &Domain::default(), &world.requester).unwrap();
+        breach(desk.offer(me, &TaskOffer { order: elsewhere, ..good.clone() }, NOW), "another node");
+        breach(desk.offer(me, &forge(|o| o.envelope_len = MAX_ENVELOPE as u64 + 1), NOW), "too large");
+        let source = Source { cid: Cid::raw(b"s"), len: 1, holders: Vec::new(), recovery: None };
+        let huge = Source { len: MAX_BLOCK + 1, ..source.clone() };
+        breach(desk.offer(me, &TaskOffer { sources: vec![source.clone(), huge], ..good.clone() }, NOW), "larger");
+        let many = vec![source; MAX_LIST + 1];
+        breach(desk.offer(me, &TaskOffer { sources: many, ..good.clone() }, NOW), "too many inputs");
+        // Whom the node does not serve may not do so either.
+        breach(
+            world.desk(2, vec![world.other.id()]).offer(me, &forge(|o| o.envelope_len = u64::MAX), NOW),
+            "too large",
+        );
+        assert_eq!(desk.running(), 0);
+        assert_eq!(desk.offer(me, &good, NOW), OfferReply::Accept);
+    }
+
+    #[test]
+    fn a_nonce_is_good_for_one_order() {
+        let world = World::new();
+        let (me, first) = (world.requester.id(), world.offer(&world.requester, 7));
+        let mut desk = world.desk(1, vec![]);
+        let reused = |change: fn(&mut TaskOrder)| {
+            let mut order = first.order.order.clone();
+            change(&mut order);
+            TaskOffer {
+                order: SignedOrder::sign(order, &Domain::default(), &world.requester).unwrap(),
+                ..first.clone()
+            }
+        };
+        let (task, job) = (reused(|o| o.task_cid = Cid::raw(b"other")), reused(|o| o.job = JobId([1; 16])));
+        let later = reused(|o| o.deadline += 1);
+        assert_eq!(desk.offer(me, &first, NOW), OfferReply::Accept);
+        for other in [&task, &job, &later] {
+            breach(desk.offer(me, other, NOW), "nonce");
+        }
+        // The very same order again, also with other words about where its inputs are, is no breach.
+        refused(desk.offer(me, &first, NOW), "before");
+        refused(desk.offer(me, &TaskOffer { timeout_ms: 5, ..first.clone() }, NOW), "before");
+        desk.close(&me, &first.order.order);
+        breach(desk.offer(me, &task, NOW), "nonce");
+        // Nonces are a coordinator's own: another one may draw the same. Who was told to come back used none up.
+        let theirs = world.offer(&world.other, 7);
+        assert_eq!(desk.offer(world.other.id(), &theirs, NOW), OfferReply::Accept);
+        let busy = world.offer(&world.requester, 8);
+        assert!(matches!(desk.offer(me, &busy, NOW), OfferReply::Busy { .. }));
+        desk.close(&world.other.id(), &theirs.order.order);
+        assert_eq!(desk.offer(me, &TaskOffer { timeout_ms: 5, ..busy }, NOW), OfferReply::Accept);
+    }
+
     #[test]
     fn offers_that_do_not_fit_are_refused_with_the_reason() {
         let world = World::new();
         let (me, good) = (world.requester.id(), world.offer(&world.requester, 1));
         let mut desk = world.desk(2, vec![]);
-        refused(desk.offer(world.other.id(), &good, NOW), "not signed by you");
-        let mut forged = good.clone();
-        forged.order.order.price = Amount(9);
-        refused(desk.offer(me, &forged, NOW), "not signed by you");
-        let mut elsewhere = good.clone();
-        elsewhere.order.order.provider = world.other.id();
-        refused(desk.offer(me, &elsewhere, NOW), "another node");
         refused(desk.offer(me, &TaskOffer { profile: [0; 32], ..good.clone() }, NOW), "profile");
         refused(desk.offer(me, &TaskOffer { memory: MemoryClass::Large, ..good.clone() }, NOW), "memory");
-        refused(desk.offer(me, &TaskOffer { envelope_len: u64::MAX, ..good.clone() }, NOW), "too large");
         refused(desk.offer(me, &world.offer_with(&world.requester, 1, NOW.as_secs()), NOW), "passed");
         refused(desk.offer(me, &world.offer_with(&world.requester, 1, u64::MAX), NOW), "far away");
         let pin = Lease { kind: LeaseKind::Pin, ..good.lease };

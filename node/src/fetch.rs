@@ -185,7 +185,8 @@ impl TaskFetch {
         )
         .await;
         let read = read.unwrap_or(Err(CallError::TimedOut(peer)));
-        if let Err(CallError::Misbehaved { .. }) = &read {
+        if let Err(CallError::Misbehaved { reason, .. }) = &read {
+            tracing::warn!(%peer, cid = %source.cid, reason, "a holder sent wrong bytes; the coordinator is told");
             let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
             complaints.push(Complaint { peer, cid: source.cid });
         }

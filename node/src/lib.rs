@@ -1,7 +1,7 @@
 //! A volunteer: accepts orders, fetches inputs, has them run, keeps blocks, signs receipts.
 //!
-//! [`NodeService`] implements [`conun_types::port::Volunteer`]. A task's way: [`desk`] decides about the offer; `fetch`
-//! gets what the task needs; a runner process (`conun-executor`) runs it; [`NodeService`] keeps the blocks under the
+//! [`NodeService`] implements [`conun_types::port::Volunteer`]. A task's way: [`desk`] decides about the offer; `envelope`
+//! checks that what follows is what was offered; `fetch` gets what the task needs; a runner process (`conun-executor`) runs it; [`NodeService`] keeps the blocks under the
 //! offer's lease, opens them to bearers of the offer's capability, and signs the receipt, which [`till`] keeps until it is
 //! paid. [`twin`] holds the dishonest twins that a network must catch, `delay` one that is honest and late.
 //!
@@ -13,6 +13,7 @@ mod cashier;
 pub mod config;
 mod delay;
 pub mod desk;
+mod envelope;
 mod fetch;
 mod service;
 pub mod till;

@@ -28,6 +28,7 @@ use crate::{
     config::NodeConfig,
     delay::Delayed,
     desk::{Desk, Terms},
+    envelope::{Unfit, open_envelope},
     fetch::{Opened, Surroundings, TaskFetch, on_store},
     till::Work,
     twin,
@@ -161,7 +162,7 @@ impl NodeService {
         if !self.desk().is_open(&from, &offer.order.order) {
             return Err(Failure::Refused("no such offer was accepted".into()));
         }
-        open_envelope(offer, encoded).map_err(Failure::Refused)
+        open_envelope(offer, encoded).map_err(|unfit| Failure::Refused(unfit.to_string()))
     }
 
     /// Runs an accepted task, in the time that its offer gives.
@@ -289,22 +290,6 @@ fn capabilities_path(dir: &Path) -> std::path::PathBuf {
     dir.join("capabilities.log")
 }
 
-/// The envelope, if it is the one that was ordered and offered.
-fn open_envelope(offer: &TaskOffer, encoded: &[u8]) -> Result<TaskEnvelope, String> {
-    let order = &offer.order.order;
-    if !order.task_cid.matches(encoded) {
-        return Err("the task is not the one that was ordered".into());
-    }
-    let envelope = TaskEnvelope::decode(encoded).map_err(|e| e.message)?;
-    if envelope.profile != profile::hash() || envelope.profile != offer.profile {
-        return Err("this node runs another execution profile".into());
-    }
-    if envelope.memory != offer.memory || envelope.job != order.job {
-        return Err("the task is not the one that was offered".into());
-    }
-    Ok(envelope)
-}
-
 fn refuse(reason: &str) -> ControlReply {
     ControlReply::Refused(Error::unavailable(reason))
 }
@@ -374,13 +359,21 @@ impl Volunteer for NodeService {
     }
 
     async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply {
-        if let Err(reason) = self.desk().check(&from, offer, self.clock.now().as_secs()) {
-            return OfferReply::Refused(reason);
+        if let Err(declined) = self.desk().check(&from, offer, self.clock.now().as_secs()) {
+            return declined;
         }
         if let Some(declined) = self.cashier.declines(&from, offer).await {
             return declined;
         }
         self.desk().offer(from, offer, self.clock.now())
+    }
+
+    fn examine(&self, _: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        match open_envelope(offer, envelope) {
+            Err(unfit @ Unfit::Breach(_)) => Err(unfit.to_string()),
+            // What an honest coordinator may send is answered in place of a vote.
+            Err(Unfit::OtherFormat(_)) | Ok(_) => Ok(()),
+        }
     }
 
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {

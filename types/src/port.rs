@@ -119,6 +119,9 @@ pub enum OfferReply {
     },
     /// Never: the reason says why.
     Refused(String),
+    /// Never, and no honest peer offers such a thing (a forged order, absurd counts): the network tells its sender why,
+    /// logs it and shuts it out for a while.
+    Breach(String),
 }
 
 /// What a peer may ask of this process. Every argument comes from a stranger whose identity `from` is authenticated.
@@ -131,10 +134,17 @@ pub trait Volunteer: Send + Sync + 'static {
     /// Decides about an offer; an accepted one holds its place until [`Volunteer::run`] ends or `release` is called.
     async fn offer(&self, from: NodeId, offer: &TaskOffer) -> OfferReply;
 
+    /// Looks at the envelope of an accepted offer before it is run.
+    ///
+    /// # Errors
+    /// Why no honest peer sends it. The network treats that as [`OfferReply::Breach`], and releases the offer.
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String>;
+
     /// Runs an accepted task. Dropping the future cancels it and kills what runs.
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer;
 
-    /// The coordinator went away after an accepted offer and before its envelope arrived.
+    /// An accepted offer is not going to be run: the coordinator went away before its envelope arrived, or sent one that
+    /// [`Volunteer::examine`] refused.
     fn release(&self, from: NodeId, offer: &TaskOffer);
 
     /// All bytes of a block, if `from` may read it. The network cuts and proves the range.

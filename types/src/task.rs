@@ -135,6 +135,16 @@ impl TaskEnvelope {
         Ok(envelope)
     }
 
+    /// The format version that these bytes claim, if they are an envelope of any version.
+    #[must_use]
+    pub fn version_of(bytes: &[u8]) -> Option<u16> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u16,
+        }
+        codec::decode(bytes).ok().map(|Versioned { version }| version)
+    }
+
     /// Rows and bytes that the task reads, as manifests and earlier quorums state them.
     #[must_use]
     pub fn input_volume(&self) -> Volume {
@@ -300,6 +310,8 @@ mod tests {
         assert!(TaskEnvelope::decode(&bytes[..bytes.len() - 1]).is_err(), "truncated");
         let other = TaskEnvelope { version: 9, ..envelope() };
         assert!(TaskEnvelope::decode(&codec::encode(&other)?).is_err(), "another version");
+        assert_eq!(TaskEnvelope::version_of(&codec::encode(&other)?), Some(9));
+        assert_eq!(TaskEnvelope::version_of(b"nonsense"), None);
         let many = TaskEnvelope { blocks: vec![envelope().blocks[0]; MAX_BLOCKS + 1], ..envelope() };
         assert!(TaskEnvelope::decode(&codec::encode(&many)?).is_err(), "absurd count");
         Ok(())

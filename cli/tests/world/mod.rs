@@ -87,6 +87,10 @@ impl Volunteer for Bent {
         }
     }
 
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        self.honest.examine(from, offer, envelope)
+    }
+
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
         let mut held = Held { node: Some(&*self.honest), from, offer: &offer };
         self.meddler.before(self.key.id(), &offer).await;

@@ -1,6 +1,8 @@
 //! A volunteer whose every answer a test can choose, and the values that tests send.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub(crate) mod log;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -27,6 +29,8 @@ pub struct Fake {
     pub key: NodeKey,
     pub blocks: Mutex<HashMap<Cid, Bytes>>,
     pub reply: Mutex<OfferReply>,
+    /// What is wrong with every envelope.
+    pub unfit: Mutex<Option<String>>,
     /// How long a task runs.
     pub takes: Mutex<Duration>,
     pub running: Arc<AtomicUsize>,
@@ -40,6 +44,7 @@ impl Fake {
             key: NodeKey::generate(&OsRng),
             blocks: Mutex::default(),
             reply: Mutex::new(OfferReply::Accept),
+            unfit: Mutex::default(),
             takes: Mutex::new(Duration::ZERO),
             running: Arc::default(),
             started: AtomicUsize::new(0),
@@ -88,6 +93,10 @@ impl Volunteer for Fake {
 
     async fn offer(&self, _: NodeId, _: &TaskOffer) -> OfferReply {
         self.reply.lock().expect("unpoisoned").clone()
+    }
+
+    fn examine(&self, _: NodeId, _: &TaskOffer, _: &[u8]) -> Result<(), String> {
+        self.unfit.lock().expect("unpoisoned").clone().map_or(Ok(()), Err)
     }
 
     async fn run(&self, _: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
@@ -206,6 +215,11 @@ pub fn timing() -> Timing {
         ban: Duration::from_millis(700),
         ..Timing::default()
     }
+}
+
+/// As [`config`], for who shuts peers out until the test is over.
+pub fn unforgiving() -> HostConfig {
+    HostConfig { timing: Timing { ban: Duration::from_secs(600), ..timing() }, ..config(&[]) }
 }
 
 pub async fn node(fake: &Arc<Fake>, bootstrap: &[&Arc<Host>]) -> Arc<Host> {

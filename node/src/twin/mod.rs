@@ -139,6 +139,10 @@ impl Volunteer for Twin {
         self.honest.offer(from, offer).await
     }
 
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        self.honest.examine(from, offer, envelope)
+    }
+
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
         let _slot = Slot::new(&self.honest, from, &offer);
         if self.mode == LiarMode::Stall {

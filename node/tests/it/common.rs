@@ -81,9 +81,17 @@ impl Network for Link {
     async fn run_task(&self, peer: &PeerAddr, offer: TaskOffer, envelope: Bytes) -> Result<Answer, CallError> {
         let volunteer = self.wire.peer(peer)?;
         match volunteer.offer(self.local, &offer).await {
-            OfferReply::Accept => Ok(volunteer.run(self.local, offer, envelope).await),
+            OfferReply::Accept => match volunteer.examine(self.local, &offer, &envelope) {
+                Ok(()) => Ok(volunteer.run(self.local, offer, envelope).await),
+                Err(reason) => {
+                    volunteer.release(self.local, &offer);
+                    Err(CallError::Refused { peer: peer.id, reason })
+                }
+            },
             OfferReply::Busy { retry_after } => Err(CallError::Busy { peer: peer.id, retry_after }),
-            OfferReply::Refused(reason) => Err(CallError::Refused { peer: peer.id, reason }),
+            OfferReply::Refused(reason) | OfferReply::Breach(reason) => {
+                Err(CallError::Refused { peer: peer.id, reason })
+            }
         }
     }
 
@@ -198,8 +206,11 @@ impl World {
     }
 
     pub(crate) async fn run_offer(&self, node: &Node, task: &Task, offer: &TaskOffer) -> Answer {
-        let link = self.link(self.coordinator.id());
-        link.run_task(&node.addr(), offer.clone(), task.bytes.clone()).await.unwrap()
+        self.try_offer(node, task, offer).await.unwrap()
+    }
+
+    pub(crate) async fn try_offer(&self, node: &Node, task: &Task, offer: &TaskOffer) -> Result<Answer, CallError> {
+        self.link(self.coordinator.id()).run_task(&node.addr(), offer.clone(), task.bytes.clone()).await
     }
 
     pub(crate) async fn put(&self, node: &Node, bytes: &Bytes) -> Cid {

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
+mod hostile;
+#[path = "../../../network/tests/support/log.rs"]
+mod log;
 mod twins;
 
 use std::{sync::Arc, time::Duration};
@@ -115,20 +118,26 @@ async fn what_was_not_ordered_is_not_run() {
     let other = TaskEnvelope { task: 7, ..task.envelope.clone() };
     let other = Task::of(other, task.sources.clone());
     let offer = world.offer(&node, &task);
-    let refused = failure(world.run_offer(&node, &other, &offer).await);
+    let refused = world.try_offer(&node, &other, &offer).await.unwrap_err();
+    assert!(matches!(&refused, CallError::Refused { reason, .. } if reason.contains("ordered")), "{refused}");
+    assert_eq!(node.volunteer.hello().running, 0);
+    // Nor where nobody looked at it beforehand.
+    let again = world.offer(&node, &task);
+    assert_eq!(node.volunteer.offer(me, &again).await, OfferReply::Accept);
+    let refused = failure(node.volunteer.run(me, again, other.bytes.clone()).await);
     assert!(matches!(&refused, Failure::Refused(why) if why.contains("ordered")), "{refused}");
     // The same order again.
     assert!(matches!(node.volunteer.offer(me, &offer).await, OfferReply::Refused(why) if why.contains("before")));
     // A stranger with the order of another.
     let stranger = NodeKey::generate(&OsRng);
     let theirs = world.offer(&node, &task);
-    assert!(matches!(node.volunteer.offer(stranger.id(), &theirs).await, OfferReply::Refused(_)));
+    assert!(matches!(node.volunteer.offer(stranger.id(), &theirs).await, OfferReply::Breach(_)));
     // Another profile inside than outside.
     let disguised = TaskEnvelope { profile: [7; 32], ..task.envelope.clone() };
     let disguised = Task::of(disguised, task.sources.clone());
     let offer = TaskOffer { profile: profile::hash(), ..world.offer(&node, &disguised) };
-    let refused = failure(world.run_offer(&node, &disguised, &offer).await);
-    assert!(matches!(&refused, Failure::Refused(why) if why.contains("profile")), "{refused}");
+    let refused = world.try_offer(&node, &disguised, &offer).await.unwrap_err();
+    assert!(matches!(&refused, CallError::Refused { reason, .. } if reason.contains("profile")), "{refused}");
     // Run without an offer.
     let unoffered = world.offer(&node, &task);
     let refused = failure(node.volunteer.run(me, unoffered, task.bytes.clone()).await);

@@ -122,6 +122,10 @@ impl Volunteer for Fellow {
         self.honest.offer(from, offer).await
     }
 
+    fn examine(&self, from: NodeId, offer: &TaskOffer, envelope: &[u8]) -> Result<(), String> {
+        self.honest.examine(from, offer, envelope)
+    }
+
     async fn run(&self, from: NodeId, offer: TaskOffer, envelope: Bytes) -> Answer {
         self.honest.run(from, offer, envelope).await
     }

@@ -19,13 +19,14 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashSet},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use bytes::Bytes;
 use conun_types::{
-    Clock, Error, LeaseId, NodeKey, PeerAddr, Result, Rng,
+    Cid, Clock, Error, Holder, LeaseId, NodeId, NodeKey, PeerAddr, Result, Rng,
     port::{CallError, Network},
-    wire::{ControlReply, ControlRequest, Hello},
+    wire::{ControlReply, ControlRequest, Hello, ReadBlock},
 };
 
 use self::{catalog::Catalog, info::Presence, table::Peers};
@@ -53,7 +54,12 @@ struct Inner {
     catalog: Catalog,
     /// Names that are being put or removed now.
     claimed: Mutex<HashSet<String>>,
+    /// Who keeps count of nodes that send what no honest node sends.
+    watcher: OnceLock<Watcher>,
 }
+
+/// Hears of a node that sent what no honest node sends, and what it was.
+type Watcher = Box<dyn Fn(NodeId, &str) + Send + Sync>;
 
 impl Tables {
     /// Opens the tables of the coordinator with `key`, kept in the folder `dir`. Call [`Tables::spawn_upkeep`] to keep
@@ -69,8 +75,14 @@ impl Tables {
         rng: Arc<dyn Rng>,
     ) -> Result<Self> {
         let catalog = Catalog::open(dir).map_err(|e| e.context("tables"))?;
-        let claimed = Mutex::new(HashSet::new());
-        Ok(Self { inner: Arc::new(Inner { key, network, clock, rng, catalog, claimed }) })
+        let (claimed, watcher) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { key, network, clock, rng, catalog, claimed, watcher }) })
+    }
+
+    /// Calls `watcher` with every node that sends what no honest node sends (wrong bytes of a shard, a forged pointer), and
+    /// with what it was: tables read around such nodes, and judge nobody. Only the first watcher counts.
+    pub fn watch(&self, watcher: impl Fn(NodeId, &str) + Send + Sync + 'static) {
+        let _ = self.inner.watcher.set(Box::new(watcher));
     }
 
     /// Every table, by name, as far as connected nodes tell: whether they still have their shards is not asked.
@@ -115,7 +127,7 @@ impl Inner {
 
     /// Asks a short question and takes refusals for errors.
     async fn ask(&self, peer: &PeerAddr, request: ControlRequest) -> Result<ControlReply, CallError> {
-        match self.network.control(peer, request).await? {
+        match self.watched(self.network.control(peer, request).await)? {
             ControlReply::Refused(error) => Err(CallError::Refused { peer: peer.id, reason: error.message }),
             reply => Ok(reply),
         }
@@ -125,7 +137,35 @@ impl Inner {
     async fn ask_flags(&self, peer: &PeerAddr, request: ControlRequest, count: usize) -> Result<Vec<bool>, CallError> {
         match self.ask(peer, request).await? {
             ControlReply::Has(flags) if flags.len() == count => Ok(flags),
-            _ => Err(CallError::Misbehaved { peer: peer.id, reason: "answered another question".into() }),
+            _ => self.watched(Err(CallError::Misbehaved { peer: peer.id, reason: "answered another question".into() })),
+        }
+    }
+
+    /// All bytes of a block, checked against its address.
+    async fn read_block(&self, holder: &Holder, cid: Cid) -> Result<Bytes, CallError> {
+        let peer = holder.peer.id;
+        let read = self.network.read_block(&holder.peer, ReadBlock::whole(cid, holder.capability)).await;
+        self.watched(match read {
+            Ok(bytes) if !cid.matches(&bytes) => {
+                Err(CallError::Misbehaved { peer, reason: format!("sent wrong bytes for block {cid}") })
+            }
+            read => read,
+        })
+    }
+
+    /// The same, once a breach was noted.
+    fn watched<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
+        if let Err(CallError::Misbehaved { peer, reason }) = &result {
+            self.breach(*peer, reason);
+        }
+        result
+    }
+
+    /// `node` sent what no honest node sends.
+    fn breach(&self, node: NodeId, reason: &str) {
+        tracing::warn!(peer = %node, reason, "a node did what no honest one does");
+        if let Some(watcher) = self.watcher.get() {
+            watcher(node, reason);
         }
     }
 

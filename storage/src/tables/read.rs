@@ -1,7 +1,7 @@
 //! Reading shards: from a holder, else decoded from what is left of the group. Every byte is checked.
 
 use bytes::Bytes;
-use conun_types::{Error, Result, Source, wire::ReadBlock};
+use conun_types::{Error, Result, Source};
 use futures::future::BoxFuture;
 
 use super::{Inner, Table, Tables};
@@ -42,10 +42,10 @@ impl Inner {
     pub(super) async fn fetch(&self, source: &Source) -> Result<Bytes> {
         let mut last = None;
         for holder in &source.holders {
-            let request = ReadBlock::whole(source.cid, holder.capability);
-            match self.network.read_block(&holder.peer, request).await {
-                Ok(bytes) if bytes.len() as u64 == source.len && source.cid.matches(&bytes) => return Ok(bytes),
-                Ok(_) => last = Some(format!("{} sent wrong bytes", holder.peer.id)),
+            match self.read_block(holder, source.cid).await {
+                Ok(bytes) if bytes.len() as u64 == source.len => return Ok(bytes),
+                // The address fits, so that the manifest is wrong, not the holder.
+                Ok(bytes) => last = Some(format!("it has {} bytes, the table says {}", bytes.len(), source.len)),
                 Err(error) => last = Some(error.to_string()),
             }
             tracing::debug!(cid = %source.cid, reason = last.as_deref(), "a holder did not give a block");

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conun_types::{
     Cid, Error, Holder, NodeId, PeerAddr, Result,
-    wire::{ControlReply, ControlRequest, Pointer, ReadBlock},
+    wire::{ControlReply, ControlRequest, Pointer},
 };
 use futures::stream::{self, StreamExt};
 
@@ -54,16 +54,22 @@ impl Inner {
             let Ok(ControlReply::Pointers(pointers)) = reply else { continue };
             for pointer in pointers.into_iter().take(MAX_POINTERS) {
                 let key = (pointer.owner, pointer.table.clone(), pointer.version, pointer.manifest);
-                let known = told.contains_key(&key);
-                if known
-                    || (pointer.check().is_ok()
-                        && TableName::parse(&pointer.table).is_ok_and(|n| n.as_str() == pointer.table))
-                {
+                if told.contains_key(&key) || self.is_pointer(node, &pointer) {
                     told.entry(key).or_insert_with(|| (pointer, BTreeSet::new())).1.insert(node);
                 }
             }
         }
         told.into_values().collect()
+    }
+
+    /// Whether `pointer`, which `node` keeps, is signed by its owner and names a table. Nodes check signatures before they keep
+    /// a pointer: who shows a forged one made it, or did not look.
+    fn is_pointer(&self, node: NodeId, pointer: &Pointer) -> bool {
+        if let Err(error) = pointer.check() {
+            self.breach(node, &format!("a forged pointer to '{}': {error}", pointer.table.escape_debug()));
+            return false;
+        }
+        TableName::parse(&pointer.table).is_ok_and(|name| name.as_str() == pointer.table)
     }
 
     /// The newest version that this coordinator ever gave a table, by its own books and the nodes'.
@@ -100,7 +106,7 @@ impl Inner {
         peers.sort_by_key(|peer| !nodes.contains(&peer.id));
         let mut last = Error::unavailable("no node is connected");
         for holder in peers.into_iter().map(|peer| Holder { peer, capability: None }) {
-            let bytes = self.network.read_block(&holder.peer, ReadBlock::whole(cid, None)).await;
+            let bytes = self.read_block(&holder, cid).await;
             match bytes.map_err(Error::from).and_then(|bytes| Table::decode(pointer, cid, &bytes)) {
                 Ok(table) => return Ok(table),
                 Err(error) => last = error,

@@ -2,7 +2,7 @@
 
 mod double;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 
 use arrow::{
     array::{Int64Array, RecordBatch, StringArray},
@@ -117,14 +117,34 @@ async fn m_losses_are_read_around_one_more_is_told() {
     }
 }
 
+/// Notes who is caught at what, the block's name left out.
+fn watched(tables: &Tables) -> Arc<Mutex<BTreeSet<(NodeId, String)>>> {
+    let caught = Arc::new(Mutex::new(BTreeSet::new()));
+    let noted = Arc::clone(&caught);
+    tables.watch(move |node, what| {
+        let what = what.split(" block ").next().unwrap_or_default().to_owned();
+        noted.lock().unwrap().insert((node, what));
+    });
+    caught
+}
+
 #[tokio::test]
 async fn nodes_that_lie_or_forget_are_read_around() {
     let world = World::new(6);
     let tables = world.tables().await;
     put(&tables, "t", 8000).await.unwrap();
+    let caught = watched(&tables);
+    assert_eq!(get(&tables, "t").await.unwrap(), rows(8000));
+    assert!(caught.lock().unwrap().is_empty());
     world.nodes[0].corrupt.store(true, Relaxed);
     world.nodes[1].lose_everything();
     assert_eq!(get(&tables, "t").await.unwrap(), rows(8000));
+    // Who lies is told to whoever keeps count; who forgets is not.
+    let caught: Vec<_> = caught.lock().unwrap().iter().cloned().collect();
+    assert!(
+        matches!(&caught[..], [(node, what)] if *node == world.nodes[0].id && what.contains("wrong bytes")),
+        "{caught:?}"
+    );
     let info = tables.info("t").await.unwrap();
     assert!(info.available && info.warnings.iter().any(|w| w.contains("missing")), "{info:?}");
 }
@@ -283,6 +303,26 @@ async fn a_lost_keys_tables_come_back_if_two_nodes_agree() {
     world.nodes[1].store.put_pointer(planted).unwrap();
     world.lose_folder();
     assert!(world.tables_of(78).await.recover().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_gives_a_wrong_manifest_or_a_forged_pointer_is_caught() {
+    let world = World::new(6);
+    put(&world.tables().await, "t", 100).await.unwrap();
+    world.lose_folder();
+    let tables = world.tables().await;
+    let caught = watched(&tables);
+    for node in &world.nodes[..5] {
+        node.corrupt.store(true, Relaxed);
+    }
+    let forged = Pointer { version: 5, ..Pointer::sign(&world.key, "t", 1, None) };
+    world.nodes[5].say_pointers(vec![forged]);
+    assert_eq!(tables.recover().await.unwrap(), ["t"], "the last one has the right manifest");
+    let caught: BTreeMap<NodeId, String> = caught.lock().unwrap().iter().cloned().collect();
+    for node in world.nodes[..5].iter() {
+        assert!(caught.get(&node.id).is_some_and(|what| what.contains("wrong bytes")), "{caught:?}");
+    }
+    assert!(caught.get(&world.nodes[5].id).is_some_and(|what| what.contains("forged pointer")), "{caught:?}");
 }
 
 #[tokio::test]
