@@ -7,7 +7,7 @@ use bytes::Bytes;
 use conun_engine::{Dispute, Transcript};
 use conun_executor::{
     referee::{Party, Place, Question},
-    trace::{Outline, Trace},
+    trace::Trace,
 };
 use conun_types::{Cid, Error, NodeId, OutputBlock, Result, TaskEnvelope, task::outputs_root};
 use serde::{Deserialize, Serialize};
@@ -114,8 +114,7 @@ pub(crate) async fn trace(args: TraceTask) -> Result<()> {
     for (cid, bytes) in &traced.batches {
         case.evidence.add(*cid, bytes)?;
     }
-    let outline = Outline::of(&case.envelope).map_err(failed)?;
-    let operators: Vec<String> = outline.operators.into_iter().map(|operator| operator.name).collect();
+    let operators = traced.operators;
     let outputs: Vec<OutputBlock> = traced.output.blocks.iter().map(|(block, _)| *block).collect();
     if args.json {
         let file = TraceFile { task_cid: case.dispute.task_cid, outputs, operators, trace: traced.trace };
