@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::{DecideDispute, SaveEvidence, TaskName, TraceTask},
     context::Context,
-    evidence::{self, Evidence, failed, read_json, read_transcript, runner},
+    evidence::{self, Evidence, check_profile, failed, read_json, read_transcript, runner},
     human, print,
 };
 
@@ -81,6 +81,7 @@ impl Case {
             ))
         })?;
         let envelope = transcript.envelope(&dispute, &bytes)?;
+        check_profile(&envelope)?;
         Ok(Self { transcript, dispute, envelope, bytes, evidence })
     }
 
@@ -88,7 +89,7 @@ impl Case {
     fn signers(&self, outputs: &[OutputBlock]) -> Option<Vec<NodeId>> {
         let root = outputs_root(outputs);
         let claims = &self.dispute.claims;
-        claims.iter().find(|claim| outputs_root(&claim.outputs) == root).map(|claim| claim.nodes.clone())
+        claims.iter().find(|claim| claim.root == root).map(|claim| claim.nodes.clone())
     }
 }
 
