@@ -12,7 +12,7 @@ use crate::{human::Size, output::Format};
 mod dispute;
 mod money;
 
-pub(crate) use dispute::{DecideDispute, SaveEvidence, TaskName, TraceTask, VerifyJob};
+pub(crate) use dispute::{DecideDispute, SaveEvidence, Signer, TaskName, TraceTask, VerifyJob};
 pub(crate) use money::{
     Balance, Chain, ChainCommand, ChainOptions, Deploy, Deposit, Earnings, Import, OneWallet, Pay, Sender, Settle,
     Stake, Wallet, WalletCommand, WalletDir, Wallets, Withdraw,

@@ -17,8 +17,10 @@ pub struct Claim {
     pub nodes: Vec<NodeId>,
     /// Whether it was accepted.
     pub accepted: bool,
-    /// The blocks.
-    pub outputs: Vec<OutputBlock>,
+    /// The root over its blocks, which is what they signed.
+    pub root: [u8; 32],
+    /// The blocks; none where the transcript does not list them, whose root may still be compared.
+    pub outputs: Option<Vec<OutputBlock>>,
 }
 
 /// A task on which nodes disagree.
@@ -53,7 +55,8 @@ impl Transcript {
     /// before.
     ///
     /// # Errors
-    /// Verification where it is another one.
+    /// Verification where it is another one. Data where that is not to be known: the transcript does not list what an
+    /// earlier stage made.
     pub fn envelope(&self, dispute: &Dispute, bytes: &[u8]) -> Result<TaskEnvelope> {
         let (stage, task) = (dispute.stage, dispute.task);
         let wrong = |what: &str| Error::verification(format!("the evidence of stage {stage}, task {task}: {what}"));
@@ -69,23 +72,39 @@ impl Transcript {
         if receipts.into_iter().any(|receipt| (receipt.inputs_root, receipt.profile) != (root, profile)) {
             return Err(wrong("a receipt is for other inputs, or another profile"));
         }
-        let accepted = self.receipts.iter().filter(|r| r.accepted && r.stage < stage);
-        let made: HashSet<Cid> = accepted.flat_map(|r| &r.outputs).map(|block| block.cid).collect();
-        match envelope.blocks.iter().find(|block| !made.contains(&block.cid)) {
-            Some(block) => Err(wrong(&format!("it reads {}, which no earlier stage made", block.cid))),
-            None => Ok(envelope),
+        let earlier: Vec<_> = self.receipts.iter().filter(|r| r.accepted && r.stage < stage).collect();
+        let made: HashSet<Cid> = earlier.iter().flat_map(|r| &r.outputs).map(|block| block.cid).collect();
+        let Some(block) = envelope.blocks.iter().find(|block| !made.contains(&block.cid)) else { return Ok(envelope) };
+        match earlier.iter().find(|r| !is_listed(r, &earlier)) {
+            Some(maker) => Err(Error::data(format!(
+                "whether an earlier stage made {} is not to be known: the transcript does not list the blocks of stage {}, \
+                 task {}",
+                block.cid, maker.stage, maker.task
+            ))),
+            None => Err(wrong(&format!("it reads {}, which no earlier stage made", block.cid))),
         }
     }
+}
+
+/// Whether any of `records` lists the blocks that `record` has the root of.
+fn is_listed(record: &ReceiptRecord, records: &[&ReceiptRecord]) -> bool {
+    let root = record.receipt.receipt.outputs_root;
+    records.iter().any(|other| other.receipt.receipt.outputs_root == root && other.listed().is_some())
 }
 
 fn claims(records: &[&ReceiptRecord]) -> Vec<Claim> {
     let mut claims: BTreeMap<[u8; 32], Claim> = BTreeMap::new();
     for record in records {
-        let claim = claims.entry(record.receipt.receipt.outputs_root).or_insert_with(|| Claim {
+        let root = record.receipt.receipt.outputs_root;
+        let claim = claims.entry(root).or_insert_with(|| Claim {
             nodes: Vec::new(),
             accepted: record.accepted,
-            outputs: record.outputs.clone(),
+            root,
+            outputs: None,
         });
+        if claim.outputs.is_none() {
+            claim.outputs = record.listed().map(<[OutputBlock]>::to_vec);
+        }
         if !claim.nodes.contains(&record.node) {
             claim.nodes.push(record.node);
         }
@@ -172,8 +191,33 @@ mod tests {
         let receipts = votes.map(|(task, said, accepted)| vote(task, said, accepted));
         let disputes = transcript(receipts.into_iter().collect::<Result<_>>()?).disputes();
         assert_eq!(disputes.iter().map(|d| (d.stage, d.task)).collect::<Vec<_>>(), [(2, 0)]);
-        let claims: Vec<_> = disputes[0].claims.iter().map(|c| (c.accepted, c.nodes.len(), c.outputs[0])).collect();
-        assert_eq!(claims, [(true, 2, output(2)), (false, 1, output(9))]);
+        let claim = |c: &Claim| (c.accepted, c.nodes.len(), c.root, c.outputs.clone());
+        let claims: Vec<_> = disputes[0].claims.iter().map(claim).collect();
+        let said = |vote| (outputs_root(&[output(vote)]), Some(vec![output(vote)]));
+        let expected = [(true, 2, said(2)), (false, 1, said(9))].map(|(a, n, (root, list))| (a, n, root, list));
+        assert_eq!(claims, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_that_is_missing_is_no_claim_of_nothing() -> Result<()> {
+        let (first, second) = (envelope(1, None), envelope(2, Some(1)));
+        let mut whole = transcript(vec![
+            vote(&first, 1, true)?,
+            vote(&second, 2, true)?,
+            vote(&second, 2, true)?,
+            vote(&second, 9, false)?,
+        ]);
+        whole.receipts[1].outputs.clear();
+        let claims = whole.disputes()[0].claims.clone();
+        assert_eq!(claims[0].outputs, Some(vec![output(2)]), "another that signed the same root lists it");
+        whole.receipts[2].outputs.clear();
+        let claims = whole.disputes()[0].claims.clone();
+        assert_eq!((claims[0].root, &claims[0].outputs), (outputs_root(&[output(2)]), &None));
+        // What the earlier stage made is not listed either: that proves nothing against its coordinator.
+        whole.receipts[0].outputs.clear();
+        let told = whole.envelope(&whole.disputes()[0], &codec::encode(&second)?).map_err(|e| e.kind);
+        assert_eq!(told, Err(conun_types::ErrorKind::Data));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use conun_types::{
     Address, Amount, Cid, Error, JobId, NodeId, OutputBlock, SignedOrder, SignedReceipt, StageRecord, WorkUnits,
+    task::outputs_root,
 };
 use serde::{Deserialize, Serialize};
 
@@ -153,12 +154,20 @@ pub struct ReceiptRecord {
     pub order: SignedOrder,
     /// The receipt with its signature.
     pub receipt: SignedReceipt,
-    /// The blocks over which the receipt has the root. None in records of before they were kept.
+    /// The blocks over which the receipt has the root. None in records of before they were kept: see
+    /// [`ReceiptRecord::listed`].
     #[serde(default)]
     pub outputs: Vec<OutputBlock>,
 }
 
 impl ReceiptRecord {
+    /// The blocks, if these are the ones whose root was signed. A list that is missing is no claim of making nothing.
+    #[must_use]
+    pub fn listed(&self) -> Option<&[OutputBlock]> {
+        let signed = outputs_root(&self.outputs) == self.receipt.receipt.outputs_root;
+        signed.then_some(self.outputs.as_slice())
+    }
+
     /// What it costs: nothing where it was not accepted.
     #[must_use]
     pub fn cost(&self) -> Amount {

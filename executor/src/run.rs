@@ -92,11 +92,6 @@ impl Ready {
         Ok(Self { plan: pin::pin(plan)?, shuffle, context, pool, inputs })
     }
 
-    /// Blocks that the task makes.
-    pub(crate) fn blocks(&self) -> usize {
-        self.shuffle.as_ref().unwrap_or_else(|| self.plan.output_partitioning()).partition_count()
-    }
-
     /// What operators may have recovered from, though their output depends on it: an input that is missing, and a refusal
     /// by the pool.
     pub(crate) fn check(&self) -> Result<(), Failure> {

@@ -1,9 +1,9 @@
 //! Arguments about disputes: evidence of a job, and what is done with it.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::Args;
-use conun_types::Error;
+use conun_types::{Address, Error, NodeId};
 
 use super::{ChainOptions, Listing};
 
@@ -19,6 +19,10 @@ pub(crate) struct VerifyJob {
     /// Folder with blocks of evidence: disputed tasks are run again from it [default: that of the job's folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) evidence: Option<PathBuf>,
+    /// Who must have ordered the job: the coordinator's id (16Uiu2…) or address (0x…), from elsewhere than the transcript.
+    /// Without it, a transcript that somebody made up with keys of their own holds, too
+    #[arg(long, value_name = "ID")]
+    pub(crate) coordinator: Option<Signer>,
     #[command(flatten)]
     pub(crate) chain: ChainOptions,
     #[command(flatten)]
@@ -63,6 +67,43 @@ pub(crate) struct DecideDispute {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Whose signature is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Signer {
+    Id(NodeId),
+    Address(Address),
+}
+
+impl Signer {
+    /// Whether it is `id`.
+    pub(crate) fn is(&self, id: &NodeId) -> Result<bool, Error> {
+        match self {
+            Signer::Id(expected) => Ok(expected == id),
+            Signer::Address(expected) => Ok(*expected == id.address()?),
+        }
+    }
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Signer::Id(id) => id.fmt(f),
+            Signer::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Signer {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.starts_with("0x") {
+            return text.parse().map(Self::Address);
+        }
+        text.parse().map(Self::Id)
+    }
 }
 
 /// A task of a job: stage and number.

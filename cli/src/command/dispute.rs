@@ -7,7 +7,7 @@ use bytes::Bytes;
 use conun_engine::{Dispute, Transcript};
 use conun_executor::{
     referee::{Party, Place, Question},
-    trace::{Outline, Trace},
+    trace::Trace,
 };
 use conun_types::{Cid, Error, NodeId, OutputBlock, Result, TaskEnvelope, task::outputs_root};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::{DecideDispute, SaveEvidence, TaskName, TraceTask},
     context::Context,
-    evidence::{self, Evidence, failed, read_json, read_transcript, runner},
+    evidence::{self, Evidence, check_profile, failed, read_json, read_transcript, runner},
     human, print,
 };
 
@@ -81,6 +81,7 @@ impl Case {
             ))
         })?;
         let envelope = transcript.envelope(&dispute, &bytes)?;
+        check_profile(&envelope)?;
         Ok(Self { transcript, dispute, envelope, bytes, evidence })
     }
 
@@ -88,7 +89,7 @@ impl Case {
     fn signers(&self, outputs: &[OutputBlock]) -> Option<Vec<NodeId>> {
         let root = outputs_root(outputs);
         let claims = &self.dispute.claims;
-        claims.iter().find(|claim| outputs_root(&claim.outputs) == root).map(|claim| claim.nodes.clone())
+        claims.iter().find(|claim| claim.root == root).map(|claim| claim.nodes.clone())
     }
 }
 
@@ -114,8 +115,7 @@ pub(crate) async fn trace(args: TraceTask) -> Result<()> {
     for (cid, bytes) in &traced.batches {
         case.evidence.add(*cid, bytes)?;
     }
-    let outline = Outline::of(&case.envelope).map_err(failed)?;
-    let operators: Vec<String> = outline.operators.into_iter().map(|operator| operator.name).collect();
+    let operators = traced.operators;
     let outputs: Vec<OutputBlock> = traced.output.blocks.iter().map(|(block, _)| *block).collect();
     if args.json {
         let file = TraceFile { task_cid: case.dispute.task_cid, outputs, operators, trace: traced.trace };

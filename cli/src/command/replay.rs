@@ -1,19 +1,14 @@
 //! Disputed tasks, run again from evidence: who was right, and where the others differ.
 
-use std::time::Duration;
-
 use conun_engine::{Claim, Dispute, Transcript};
 use conun_executor::{
     TaskOutput,
     referee::{Difference, first_difference},
 };
-use conun_types::{Cid, Error, NodeId, OutputBlock, Result, profile};
+use conun_types::{Cid, Error, ErrorKind, NodeId, OutputBlock, Result, task::outputs_root};
 use serde::Serialize;
 
-use crate::evidence::{Evidence, failed, runner};
-
-/// How long a task may take: a transcript may come from somebody who wants to waste time.
-const MOST_TIME: Duration = Duration::from_secs(600);
+use crate::evidence::{Evidence, check_profile, failed, runner};
 
 /// A disputed task and what came of running it again.
 #[derive(Serialize)]
@@ -24,7 +19,13 @@ pub(crate) struct Replayed {
     /// Why it was not run again, where it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) skipped: Option<String>,
+    /// What does not hold, if anything: its evidence, or the answer that was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrong: Option<String>,
     pub(crate) claims: Vec<Judged>,
+    /// What the command ends with for it.
+    #[serde(skip)]
+    error: Option<Error>,
 }
 
 /// A claim about a task.
@@ -32,6 +33,8 @@ pub(crate) struct Replayed {
 pub(crate) struct Judged {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) accepted: bool,
+    /// Whether the transcript has the blocks, not only the root that was signed over them.
+    pub(crate) listed: bool,
     /// Whether the task gives this when it is run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) right: Option<bool>,
@@ -51,67 +54,90 @@ pub(crate) struct WrongBlock {
     pub(crate) value: Option<Difference>,
 }
 
-/// Runs every disputed task of a verified transcript again.
-///
-/// # Errors
-/// Verification where evidence does not fit the transcript, or an accepted answer is not what the task gives.
-pub(crate) async fn all(transcript: &Transcript, evidence: Option<&Evidence>) -> Result<Vec<Replayed>> {
+/// Why a task was not run again.
+enum Left {
+    /// There is not all that it takes: a coordinator keeps evidence within bounds.
+    Unknown(String),
+    /// There is, and still it could not be done, or what there is does not fit.
+    Failed(Error),
+}
+
+impl From<Error> for Left {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Runs every disputed task of a verified transcript again. Whatever comes of one, the others are run, too.
+pub(crate) async fn all(transcript: &Transcript, evidence: Option<&Evidence>) -> Vec<Replayed> {
     let mut replayed = Vec::new();
     for dispute in transcript.disputes() {
         let made = match evidence {
-            Some(evidence) => again(transcript, &dispute, evidence).await?,
-            None => Err("no evidence was given".to_owned()),
+            Some(evidence) => again(transcript, &dispute, evidence).await,
+            None => Err(Left::Unknown("no evidence was given".to_owned())),
         };
-        let accepted = dispute.claims.iter().find(|claim| claim.accepted);
-        if let (Some(claim), Ok(output)) = (accepted, &made)
-            && claim.outputs != blocks(output)
-        {
-            let place = format!("stage {}, task {}", dispute.stage, dispute.task);
-            return Err(Error::verification(format!("{place}: the answer that was accepted is wrong")));
-        }
         replayed.push(judge(dispute, made, evidence));
     }
-    Ok(replayed)
+    replayed
+}
+
+/// What a command that told of `replayed` ends with.
+///
+/// # Errors
+/// Verification where evidence does not fit the transcript, or an accepted answer is not what the task gives; else Data where
+/// a task could not be run again though its evidence is there. One task is named, and how many more there are.
+pub(crate) fn outcome(replayed: &[Replayed]) -> Result<()> {
+    let errors = || replayed.iter().filter_map(|task| Some((task, task.error.as_ref()?)));
+    let worst = errors().min_by_key(|(_, error)| error.kind != ErrorKind::Verification);
+    let Some((task, error)) = worst else { return Ok(()) };
+    let more = match errors().count() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let message = format!("stage {}, task {}: {}{more}", task.stage, task.task, error.message);
+    Err(Error { message, ..error.clone() })
 }
 
 fn blocks(output: &TaskOutput) -> Vec<OutputBlock> {
     output.blocks.iter().map(|(block, _)| *block).collect()
 }
 
-/// What the task gives, or why that is not to be known here.
-async fn again(transcript: &Transcript, dispute: &Dispute, evidence: &Evidence) -> Result<Result<TaskOutput, String>> {
+/// What the task gives.
+async fn again(transcript: &Transcript, dispute: &Dispute, evidence: &Evidence) -> Result<TaskOutput, Left> {
     let Some(bytes) = evidence.get(&dispute.task_cid)? else {
-        return Ok(Err("its envelope is not among the evidence".to_owned()));
+        return Err(Left::Unknown("its envelope is not among the evidence".to_owned()));
     };
     let envelope = transcript.envelope(dispute, &bytes)?;
-    if envelope.profile != profile::hash() {
-        return Ok(Err("it ran under another execution profile than this program has".to_owned()));
-    }
+    check_profile(&envelope)?;
     for cid in envelope.shards.iter().map(|s| s.cid).chain(envelope.blocks.iter().map(|b| b.cid)) {
         if evidence.get(&cid)?.is_none() {
-            return Ok(Err(format!("its input {cid} is not among the evidence")));
+            return Err(Left::Unknown(format!("its input {cid} is not among the evidence")));
         }
     }
-    match tokio::time::timeout(MOST_TIME, runner()?.run(&envelope, &bytes, evidence)).await {
-        Ok(output) => output.map(Ok).map_err(failed),
-        Err(_) => Ok(Err(format!("it takes longer than {MOST_TIME:?}"))),
-    }
+    Ok(runner()?.run(&envelope, &bytes, evidence).await.map_err(failed)?)
 }
 
-fn judge(dispute: Dispute, made: Result<TaskOutput, String>, evidence: Option<&Evidence>) -> Replayed {
+fn judge(dispute: Dispute, made: Result<TaskOutput, Left>, evidence: Option<&Evidence>) -> Replayed {
     let Dispute { stage, task, task_cid, claims } = dispute;
-    let (output, skipped) = match made {
-        Ok(output) => (Some(output), None),
-        Err(why) => (None, Some(why)),
+    let (output, skipped, mut error) = match made {
+        Ok(output) => (Some(output), None, None),
+        Err(Left::Unknown(why)) => (None, Some(why), None),
+        Err(Left::Failed(error)) => (None, Some(error.message.clone()), Some(error)),
     };
-    let claims = claims.into_iter().map(|claim| judge_claim(claim, output.as_ref(), evidence)).collect();
-    Replayed { stage, task, task_cid, skipped, claims }
+    let claims: Vec<_> = claims.into_iter().map(|claim| judge_claim(claim, output.as_ref(), evidence)).collect();
+    if claims.iter().any(|claim| claim.accepted && claim.right == Some(false)) {
+        error = Some(Error::verification("the answer that was accepted is wrong"));
+    }
+    let wrong = error.as_ref().filter(|error| error.kind == ErrorKind::Verification).map(|e| e.message.clone());
+    Replayed { stage, task, task_cid, skipped, wrong, claims, error }
 }
 
+/// Who signed a claim signed its root: that is what is compared, whether the blocks are listed or not.
 fn judge_claim(claim: Claim, output: Option<&TaskOutput>, evidence: Option<&Evidence>) -> Judged {
-    let right = output.map(|output| claim.outputs == blocks(output));
-    let place = output.and_then(|output| wrong_block(&claim.outputs, output, evidence));
-    Judged { nodes: claim.nodes, accepted: claim.accepted, right, place }
+    let right = output.map(|output| claim.root == outputs_root(&blocks(output)));
+    let listed = claim.outputs.as_deref();
+    let place = output.zip(listed).and_then(|(output, listed)| wrong_block(listed, output, evidence));
+    Judged { nodes: claim.nodes, accepted: claim.accepted, listed: listed.is_some(), right, place }
 }
 
 fn wrong_block(claimed: &[OutputBlock], output: &TaskOutput, evidence: Option<&Evidence>) -> Option<WrongBlock> {
@@ -127,9 +153,10 @@ fn wrong_block(claimed: &[OutputBlock], output: &TaskOutput, evidence: Option<&E
 /// A line for the task and one for each claim.
 pub(crate) fn tell(replayed: &Replayed) -> Vec<String> {
     let name = format!("stage {}, task {}", replayed.stage, replayed.task);
-    let mut lines = vec![match &replayed.skipped {
-        Some(why) => format!("dispute    {name}: not run again, {why}"),
-        None => format!("dispute    {name}: run again"),
+    let mut lines = vec![match (&replayed.skipped, &replayed.wrong) {
+        (Some(why), _) => format!("dispute    {name}: not run again, {why}"),
+        (None, Some(wrong)) => format!("dispute    {name}: run again, {wrong}"),
+        (None, None) => format!("dispute    {name}: run again"),
     }];
     for claim in &replayed.claims {
         let verdict = match (claim.right, claim.accepted) {
@@ -138,7 +165,11 @@ pub(crate) fn tell(replayed: &Replayed) -> Vec<String> {
             (None, true) => "accepted",
             (None, false) => "not accepted",
         };
-        let place = claim.place.as_ref().map(|place| format!(": {}", tell_place(place))).unwrap_or_default();
+        let place = match &claim.place {
+            Some(place) => format!(": {}", tell_place(place)),
+            None if !claim.listed => ": its blocks are not listed, only the root over them".to_owned(),
+            None => String::new(),
+        };
         lines.extend(claim.nodes.iter().map(|node| format!("           {node} {verdict}{place}")));
     }
     lines

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::replay::{self, Replayed};
 use crate::{
-    args::VerifyJob,
+    args::{Signer, VerifyJob},
     context::Context,
     evidence::{Evidence, read_transcript},
     human, print,
@@ -19,9 +19,14 @@ use crate::{
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
+    /// Whether the exit code is 0.
     ok: bool,
     #[serde(flatten)]
     verified: Verified,
+    /// Whether the coordinator is the one that was named.
+    expected: bool,
+    /// Disputed tasks that were not run again.
+    skipped: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     settled: Option<OnChain>,
     disputes: Vec<Replayed>,
@@ -31,19 +36,39 @@ struct Report {
 pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
     let (transcript, blocks) = read(&args, context).await?;
     let verified = transcript.verify()?;
+    let expected = args.coordinator.is_some();
+    if let Some(signer) = &args.coordinator {
+        check_coordinator(&verified, signer)?;
+    }
     let evidence = args.evidence.clone().or(blocks).map(Evidence::new);
-    let disputes = replay::all(&transcript, evidence.as_ref()).await?;
+    let disputes = replay::all(&transcript, evidence.as_ref()).await;
     let paid = transcript.domain.chain_id != 0;
     let settled = match (args.offline, paid) {
         (false, true) => Some(on_chain(&args, &transcript, &verified).await?),
         _ => None,
     };
+    let outcome = replay::outcome(&disputes);
     if args.listing.json {
-        return print::json(&Report { ok: true, verified, settled, disputes });
+        let (ok, skipped) = (outcome.is_ok(), disputes.iter().filter(|task| task.skipped.is_some()).count());
+        print::json(&Report { ok, verified, expected, skipped, settled, disputes })?;
+        return outcome;
     }
-    let mut lines = tell(&verified, settled.as_ref());
+    let mut lines = tell(&verified, expected, settled.as_ref());
     lines.extend(disputes.iter().flat_map(replay::tell));
-    print::line(&lines.join("\n"))
+    print::line(&lines.join("\n"))?;
+    outcome
+}
+
+/// Anybody can sign a transcript of made-up tasks with keys of their own: only who knows the coordinator can tell.
+fn check_coordinator(verified: &Verified, expected: &Signer) -> Result<()> {
+    let found = verified.coordinator.as_ref().ok_or_else(|| Error::internal("verified receipts of nobody"))?;
+    if expected.is(found)? {
+        return Ok(());
+    }
+    let found = format!("{found} ({})", found.address()?);
+    Err(Error::verification(format!("the job was ordered by {found}, not by {expected}")).with_hint(
+        "conun devnet status --json has the id of a devnet's coordinator; any coordinator tells its own when it starts",
+    ))
 }
 
 /// From a file or folder if there is one of that name, else from the coordinator; with the folder of its evidence.
@@ -76,7 +101,7 @@ async fn on_chain(args: &VerifyJob, transcript: &Transcript, verified: &Verified
     transcript.verify_settled(verified, &ledger.settlements(&account).await?)
 }
 
-fn tell(verified: &Verified, settled: Option<&OnChain>) -> Vec<String> {
+fn tell(verified: &Verified, expected: bool, settled: Option<&OnChain>) -> Vec<String> {
     let mut lines = vec![
         format!("job        {}", verified.job),
         format!("receipts   {}: all hashes and signatures are good", human::count(verified.receipts as u64)),
@@ -94,7 +119,8 @@ fn tell(verified: &Verified, settled: Option<&OnChain>) -> Vec<String> {
             human::plural(verified.open as u64, "task")
         ));
     }
-    lines.extend(verified.coordinator.map(|id| format!("ordered    by {id}")));
+    let known = if expected { ", as expected" } else { " (whoever that is: --coordinator says whom you expect)" };
+    lines.extend(verified.coordinator.map(|id| format!("ordered    by {id}{known}")));
     if let Some(settled) = settled {
         let batches: Vec<String> = settled.batches.iter().map(u32::to_string).collect();
         lines.push(format!(

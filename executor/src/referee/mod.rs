@@ -7,6 +7,9 @@
 //! A party may refuse to tell, tell what does not fit what it committed to, or tell a trace that does not lead to the output
 //! it signed. In the first two cases it has lost; in the third the last step, the writer, shows it.
 //!
+//! A machine that fails is no lie: where it is not to be known what a party would have said, or the task is one of which no
+//! trace can be made, the dispute stays open and the ruling says why.
+//!
 //! Interactive bisection of a disputed computation down to one step is R. Canetti, B. Riva and G. Rothblum's ("Practical
 //! delegation of computation using multiple servers", 2011); operators and batches instead of instructions keep the last
 //! step large enough to be run as it is, without a virtual machine.
@@ -36,7 +39,7 @@ use crate::{
 
 pub use self::question::Question;
 pub use self::rows::{Difference, first_difference};
-pub use self::witness::{Replay, Told, Witness};
+pub use self::witness::{Replay, Told, Witness, Words};
 
 /// One of two parties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,15 @@ pub struct Place {
     pub batch: u32,
 }
 
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Party::First => "first",
+            Party::Second => "second",
+        })
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.operator {
@@ -84,7 +96,7 @@ impl fmt::Display for Place {
 /// What a referee found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruling {
-    /// Who is right, if one is.
+    /// Who is right at the place where they part, if one is; none where both are wrong there, or it stays open.
     pub right: Option<Party>,
     /// Where they part; none where one of them did not back its output up.
     pub place: Option<Place>,
@@ -99,33 +111,51 @@ pub struct Ruling {
 /// [`Failure`] where the referee itself cannot run the last step. No party has lost by that.
 pub async fn decide<'a>(
     envelope: &'a TaskEnvelope,
-    votes: [&[OutputBlock]; 2],
+    votes: [&'a [OutputBlock]; 2],
     witnesses: [&'a mut dyn Witness; 2],
     inputs: Arc<dyn TaskInputs>,
 ) -> Result<Ruling, Failure> {
+    let open = |why: String| Ok(Ruling { right: None, place: None, why });
+    if votes[0] == votes[1] {
+        return open("both claim the same output".to_owned());
+    }
     let outline = Outline::of(envelope)?;
-    let mut referee = Referee { envelope, outline, witnesses, inputs, roots: Default::default(), read: 0 };
-    match referee.narrow(votes).await {
-        Ok(Found { place, claims }) => referee.run_last_step(place, claims).await,
+    if let Some(why) = outline.untraceable {
+        return open(format!("it stays open: the task cannot be traced, {why}"));
+    }
+    let mut referee = Referee { envelope, outline, votes, witnesses, inputs, roots: Default::default(), read: 0 };
+    match referee.narrow().await {
+        Ok(found) => referee.run_last_step(found).await,
         Err(Silent { party, why }) => Ok(Ruling { right: party.map(Party::other), place: None, why }),
     }
 }
 
-/// Who did not back its output up (none: neither did), and how.
+/// Who did not back its output up (none: neither did, or it is not to be known), and how.
 struct Silent {
     party: Option<Party>,
     why: String,
 }
 
-/// Where the parties part, and what each says is there; nothing where it says that the rows end before.
+impl Silent {
+    /// What `party` says could not be had by no fault of its own: nobody has lost.
+    fn open(party: Party, failure: &Failure) -> Self {
+        let why = format!("it stays open: what the {party} party says is not to be had: {failure}");
+        Self { party: None, why }
+    }
+}
+
+/// Where the parties part.
 struct Found {
     place: Place,
-    claims: [Option<Cid>; 2],
+    /// What each says of the batch there; nothing where it says that the rows end before. Of the writer's blocks they say
+    /// what they signed.
+    batches: [Option<Cid>; 2],
 }
 
 struct Referee<'a> {
     envelope: &'a TaskEnvelope,
     outline: Outline,
+    votes: [&'a [OutputBlock]; 2],
     witnesses: [&'a mut dyn Witness; 2],
     inputs: Arc<dyn TaskInputs>,
     /// The root of each operator, by party.
@@ -140,10 +170,11 @@ const MOST_READ: usize = 1 << 30;
 const PARTIES: [Party; 2] = [Party::First, Party::Second];
 
 impl Referee<'_> {
-    async fn narrow(&mut self, votes: [&[OutputBlock]; 2]) -> Result<Found, Silent> {
+    async fn narrow(&mut self) -> Result<Found, Silent> {
         let mut silent = Vec::new();
         for party in PARTIES {
-            match self.witnesses[party as usize].roots().await {
+            let told = self.witnesses[party as usize].roots().await;
+            match told.map_err(|failure| Silent::open(party, &failure))? {
                 Some(roots) if roots.len() == self.outline.operators.len() => self.roots[party as usize] = roots,
                 Some(_) => silent.push((party, "its trace has another number of operators than the plan")),
                 None => silent.push((party, "it gave no trace")),
@@ -156,12 +187,12 @@ impl Referee<'_> {
         }
         // What an operator needs has greater numbers: the first that differs on this way has agreed inputs.
         for number in (1..=self.outline.operators.len() as u32).rev() {
-            if let Some((partition, batch, claims)) = self.compare(number).await? {
+            if let Some((partition, batch, batches)) = self.compare(number).await? {
                 let name = self.outline.name(number);
-                return Ok(Found { place: Place { operator: number, name, partition, batch }, claims });
+                return Ok(Found { place: Place { operator: number, name, partition, batch }, batches });
             }
         }
-        self.compare_blocks(votes)
+        Ok(self.compare_blocks())
     }
 
     /// The first batch of an operator in which the parties differ.
@@ -183,6 +214,7 @@ impl Referee<'_> {
     async fn operator(&mut self, party: Party, number: u32) -> Result<OperatorTrace, Silent> {
         let told = self.witnesses[party as usize].operator(number).await;
         let silent = |why: &str| Silent { party: Some(party), why: format!("{why} of operator #{number}") };
+        let told = told.map_err(|failure| Silent::open(party, &failure))?;
         let told = told.ok_or_else(|| silent("it gave no trace"))?;
         if told.root() != self.roots[party as usize][number as usize - 1] {
             return Err(silent("it gave another trace than it had committed to"));
@@ -197,18 +229,18 @@ impl Referee<'_> {
         Ok(told)
     }
 
-    /// Both agree on all operators: what the writer made of the last rows must differ.
-    fn compare_blocks(&self, votes: [&[OutputBlock]; 2]) -> Result<Found, Silent> {
-        let blocks = 0..self.outline.blocks;
-        let part = blocks.clone().find(|at| votes[0].get(*at) != votes[1].get(*at));
-        let Some(at) = part else {
-            return Err(Silent { party: None, why: "both claim the same output".to_owned() });
-        };
+    /// Both agree on all operators: what the writer made of the last rows must differ. The votes do, in a block or in their
+    /// length.
+    fn compare_blocks(&self) -> Found {
+        let [first, second] = self.votes;
+        let longest = first.len().max(second.len());
+        let at = (0..longest).find(|at| first.get(*at) != second.get(*at)).unwrap_or(longest);
         let place = Place { operator: 0, name: self.outline.name(0), partition: at as u32, batch: 0 };
-        Ok(Found { place, claims: votes.map(|vote| vote.get(at).map(|block| block.cid)) })
+        Found { place, batches: [None; 2] }
     }
 
-    async fn run_last_step(&mut self, place: Place, claims: [Option<Cid>; 2]) -> Result<Ruling, Failure> {
+    async fn run_last_step(&mut self, found: Found) -> Result<Ruling, Failure> {
+        let Found { place, batches } = found;
         let mut agreed = HashMap::new();
         let mut blocks = HashMap::new();
         for number in self.outline.needs(place.operator) {
@@ -224,11 +256,21 @@ impl Referee<'_> {
             let agreed = agreed.get(&number).cloned().unwrap_or_default();
             Arc::new(AgreedExec::new(operator, agreed, blocks.clone()))
         };
-        let made = match place.operator {
-            0 => self.write(source, place.partition as usize).await?,
-            _ => self.rerun(source, &place).await?,
+        let fits = match place.operator {
+            0 => {
+                let made = self.write(source).await?;
+                self.votes.map(|vote| vote == made)
+            }
+            _ => {
+                let made = self.rerun(source, &place).await?;
+                batches.map(|batch| batch == made)
+            }
         };
-        let right = PARTIES.into_iter().find(|party| claims[*party as usize] == made);
+        let right = match fits {
+            [true, false] => Some(Party::First),
+            [false, true] => Some(Party::Second),
+            _ => None,
+        };
         let why = match right {
             Some(_) => "the referee ran this step over what both agree on, and it gives what this party says",
             None => "the referee ran this step over what both agree on, and it gives what neither says",
@@ -254,7 +296,7 @@ impl Referee<'_> {
                 let bytes = self.batch(number, *cid).await?;
                 self.read += bytes.len();
                 if self.read > MOST_READ {
-                    let why = format!("operator #{number} gave more than {} MiB", MOST_READ >> 20);
+                    let why = format!("it stays open: operator #{number} gave more than {} MiB", MOST_READ >> 20);
                     return Err(Silent { party: None, why });
                 }
                 blocks.insert(*cid, bytes);
@@ -264,22 +306,26 @@ impl Referee<'_> {
     }
 
     async fn batch(&mut self, number: u32, cid: Cid) -> Result<Bytes, Silent> {
+        let mut why = format!("neither gave batch {cid} of operator #{number}");
         for witness in &mut self.witnesses {
-            if let Some(bytes) = witness.batch(number, cid).await.filter(|bytes| Cid::raw(bytes) == cid) {
-                return Ok(bytes);
+            match witness.batch(number, cid).await {
+                Ok(Some(bytes)) if cid.matches(&bytes) => return Ok(bytes),
+                Ok(_) => {}
+                Err(failure) => {
+                    why = format!("it stays open: batch {cid} of operator #{number} is not to be had: {failure}");
+                }
             }
         }
-        Err(Silent { party: None, why: format!("neither gave batch {cid} of operator #{number}") })
+        Err(Silent { party: None, why })
     }
 
-    /// The block that the writer makes of the first operator's rows.
+    /// The blocks that the writer makes of the first operator's rows.
     async fn write(
         &self,
         mut source: impl FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>,
-        block: usize,
-    ) -> Result<Option<Cid>, Failure> {
+    ) -> Result<Vec<OutputBlock>, Failure> {
         let output = run_rewritten(self.envelope, self.inputs.clone(), |plan| Ok(source(1, &plan))).await?;
-        Ok(output.blocks.get(block).map(|(block, _)| block.cid))
+        Ok(output.blocks.into_iter().map(|(block, _)| block).collect())
     }
 
     /// The batch at `place`, made by its operator alone; none where its rows end before.

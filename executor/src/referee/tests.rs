@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use conun_types::{JobId, MemoryClass, OutputSpec, profile};
 use datafusion::{
-    arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray},
-    arrow::datatypes::Int64Type,
+    arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UnionArray},
+    arrow::datatypes::{Field, Int64Type, UnionFields},
     datasource::MemTable,
     error::Result as PlanResult,
     execution::{SendableRecordBatchStream, TaskContext},
@@ -37,6 +37,10 @@ fn table() -> Vec<Vec<RecordBatch>> {
 }
 
 async fn task(sql: &str, shuffled: bool) -> TaskEnvelope {
+    task_over(MemTable::try_new(table()[0][0].schema(), table()).unwrap(), sql, shuffled).await
+}
+
+async fn task_over(table: MemTable, sql: &str, shuffled: bool) -> TaskEnvelope {
     // The planner has subqueries turned into joins; nodes take the operator, too.
     let config = session_config()
         .with_target_partitions(1)
@@ -44,7 +48,6 @@ async fn task(sql: &str, shuffled: bool) -> TaskEnvelope {
     let mut state = SessionContext::new_with_config(config).state();
     conun_functions::register(&mut state).unwrap();
     let context = SessionContext::new_with_state(state);
-    let table = MemTable::try_new(table()[0][0].schema(), table()).unwrap();
     context.register_table("t", Arc::new(table)).unwrap();
     let mut plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
     let mut output = OutputSpec::Passthrough;
@@ -172,18 +175,17 @@ impl Liar {
 
 #[async_trait]
 impl Witness for Liar {
-    async fn roots(&mut self) -> Option<Vec<[u8; 32]>> {
-        Some(self.trace.roots())
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>> {
+        Ok(Some(self.trace.roots()))
     }
 
-    async fn operator(&mut self, number: u32) -> Option<OperatorTrace> {
-        self.trace.operator(number).cloned()
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace> {
+        Ok(self.trace.operator(number).cloned())
     }
 
-    async fn batch(&mut self, number: u32, cid: Cid) -> Option<Bytes> {
+    async fn batch(&mut self, number: u32, cid: Cid) -> Words<Bytes> {
         let recorder = Arc::new(Recorder::keeping(number));
-        self.run(&recorder).await?;
-        recorder.kept().remove(&cid)
+        Ok(self.run(&recorder).await.and_then(|_| recorder.kept().remove(&cid)))
     }
 }
 
@@ -261,16 +263,17 @@ struct Evasive<'a> {
 
 #[async_trait]
 impl Witness for Evasive<'_> {
-    async fn roots(&mut self) -> Option<Vec<[u8; 32]>> {
-        self.roots.clone()
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>> {
+        Ok(self.roots.clone())
     }
 
-    async fn operator(&mut self, number: u32) -> Option<OperatorTrace> {
-        (self.say)(number, self.honest.operator(number).await?)
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace> {
+        let honest = self.honest.operator(number).await?;
+        Ok(honest.and_then(|honest| (self.say)(number, honest)))
     }
 
-    async fn batch(&mut self, _: u32, _: Cid) -> Option<Bytes> {
-        Some(Bytes::from_static(b"nonsense"))
+    async fn batch(&mut self, _: u32, _: Cid) -> Words<Bytes> {
+        Ok(Some(Bytes::from_static(b"nonsense")))
     }
 }
 
@@ -284,7 +287,7 @@ async fn who_does_not_back_its_output_up_has_lost() {
     let mut bent_roots = roots.clone();
     bent_roots[0] = [7; 32];
     let told = |trace: OperatorTrace| Some(trace);
-    let mut unended = Replay::new(task.clone(), nothing()).operator(1).await.unwrap();
+    let mut unended = Replay::new(task.clone(), nothing()).operator(1).await.unwrap().unwrap();
     unended.partitions[0].ended = false;
     let mut unended_roots = roots.clone();
     unended_roots[0] = unended.root();
@@ -327,4 +330,131 @@ async fn two_liars_are_both_wrong_and_a_lie_after_the_last_operator_is_the_write
     let ruling = decide(&task, [&lie, &honest], [first, second], nothing()).await.unwrap();
     assert_eq!(ruling.right, Some(Party::Second));
     assert_eq!(ruling.place.map(|p| p.to_string()), Some("writer (#0), block 2".to_owned()));
+}
+
+/// What two that tell the same honest trace are ruled, with these votes.
+async fn ruled(task: &TaskEnvelope, first: &[OutputBlock], second: &[OutputBlock]) -> Ruling {
+    let mut replays = [(); 2].map(|()| Replay::new(task.clone(), nothing()));
+    let [a, b] = &mut replays;
+    decide(task, [first, second], [a, b], nothing()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_claim_is_the_whole_block_and_the_whole_list() {
+    let task = task("select k, v from t where v % 3 = 0", true).await;
+    let honest = blocks_of(&run_task(&task, nothing()).await.unwrap());
+    type Lie = fn(&mut Vec<OutputBlock>);
+    let lies: [(&str, u32, Lie); 5] = [
+        ("rows", 1, |blocks| blocks[1].rows += 1),
+        ("bytes", 1, |blocks| blocks[1].bytes += 1),
+        ("its partition", 2, |blocks| blocks[2].partition = 0),
+        ("a block more", 3, |blocks| blocks.push(OutputBlock { partition: 3, ..blocks[0] })),
+        ("a block less", 2, |blocks| blocks.truncate(2)),
+    ];
+    for (what, block, bend) in lies {
+        let mut lie = honest.clone();
+        bend(&mut lie);
+        let found = [ruled(&task, &lie, &honest).await, ruled(&task, &honest, &lie).await];
+        assert_eq!(found.each_ref().map(|r| r.right), [Some(Party::Second), Some(Party::First)], "{what}: {found:?}");
+        assert!(
+            found.iter().all(|r| r.place.as_ref().map(|p| (p.operator, p.partition)) == Some((0, block))),
+            "{what}"
+        );
+    }
+    let (mut first, mut second) = (honest.clone(), honest.clone());
+    (first[1].rows, second[2].rows) = (7, 7);
+    assert_eq!(ruled(&task, &first, &second).await.right, None, "each is wrong in a block of its own");
+}
+
+#[tokio::test]
+async fn who_claims_the_same_has_no_dispute_whatever_is_told() {
+    let task = task("select k, v from t where v % 3 = 0", false).await;
+    let honest = blocks_of(&run_task(&task, nothing()).await.unwrap());
+    let mut liar = Liar::new(&task, 2, without_last_row).await.unwrap();
+    let mut replay = Replay::new(task.clone(), nothing());
+    let ruling = decide(&task, [&honest, &honest], [&mut replay, &mut liar], nothing()).await.unwrap();
+    assert_eq!((ruling.right, ruling.place), (None, None));
+}
+
+/// An honest witness whose machine fails at one question.
+struct Failing {
+    honest: Replay,
+    at: &'static str,
+    failure: Failure,
+}
+
+impl Failing {
+    fn fails(&self, at: &str) -> Result<(), Failure> {
+        if self.at == at { Err(self.failure.clone()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Witness for Failing {
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>> {
+        self.fails("roots")?;
+        self.honest.roots().await
+    }
+
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace> {
+        self.fails("operator")?;
+        self.honest.operator(number).await
+    }
+
+    async fn batch(&mut self, number: u32, cid: Cid) -> Words<Bytes> {
+        self.fails("batch")?;
+        self.honest.batch(number, cid).await
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_fails_is_no_lie() {
+    let task = task("select k, v from t where v % 3 = 0", false).await;
+    let honest = blocks_of(&run_task(&task, nothing()).await.unwrap());
+    let failures = [Failure::MemoryExceeded, Failure::Node("it takes longer than 600s".into())];
+    for at in ["roots", "operator", "batch"] {
+        for failure in failures.clone() {
+            // Batches may come from either; a liar that keeps its own to itself leaves the honest party's.
+            let mut liar = Evasive {
+                honest: Replay::new(task.clone(), nothing()),
+                say: &|number: u32, mut told: OperatorTrace| {
+                    if number == 1 {
+                        told.partitions[0].batches[0] = Cid::raw(b"lie");
+                    }
+                    Some(told)
+                },
+                roots: None,
+            };
+            let mut roots = Replay::new(task.clone(), nothing()).roots().await.unwrap().unwrap();
+            roots[0] = liar.operator(1).await.unwrap().unwrap().root();
+            liar.roots = Some(roots);
+            let mut lie = honest.clone();
+            lie[0].cid = Cid::raw(b"lie");
+            let mut failing = Failing { honest: Replay::new(task.clone(), nothing()), at, failure: failure.clone() };
+            let ruling = decide(&task, [&honest, &lie], [&mut failing, &mut liar], nothing()).await.unwrap();
+            assert_eq!(ruling.right, None, "{at}: {ruling:?}");
+            assert!(ruling.why.contains("stays open") && ruling.why.contains(&failure.to_string()), "{ruling:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_traced_stays_open() {
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+    let field = |name, column: &ArrayRef| Arc::new(Field::new(name, column.data_type().clone(), true));
+    let fields = UnionFields::try_new([0], [field("v", &values)]).unwrap();
+    let union: ArrayRef = Arc::new(UnionArray::try_new(fields, vec![0i8; 3].into(), None, vec![values]).unwrap());
+    let batch = RecordBatch::try_from_iter([("u", union)]).unwrap();
+    let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+    let task = task_over(table, "select union_tag(u) as tag from t", false).await;
+    let honest = blocks_of(&run_task(&task, nothing()).await.unwrap());
+    let failed = record(&task, nothing()).await.unwrap_err();
+    assert!(matches!(&failed, Failure::Node(why) if why.contains("cannot be traced")), "{failed:?}");
+    let mut lie = honest.clone();
+    lie[0].cid = Cid::raw(b"lie");
+    let silent = || Evasive { honest: Replay::new(task.clone(), nothing()), say: &|_, _| None, roots: None };
+    let mut liar = Evasive { roots: Some(vec![[7; 32]; 2]), ..silent() };
+    let ruling = decide(&task, [&honest, &lie], [&mut silent(), &mut liar], nothing()).await.unwrap();
+    assert_eq!((ruling.right, ruling.place), (None, None), "who can have no trace has not lost");
+    assert!(ruling.why.contains("cannot be traced") && ruling.why.contains("DataSourceExec"), "{}", ruling.why);
 }

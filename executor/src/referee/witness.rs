@@ -12,18 +12,33 @@ use crate::{
     trace::{OperatorTrace, Recorder, Trace, record, tap_all},
 };
 
+/// What a party says: nothing where it has nothing to say, and has lost by that. An error where that is not to be known,
+/// since a machine failed that is not the party's to answer for (memory, disk, a time limit, a way to it that broke), or the
+/// task is one that cannot be traced: by that nobody loses. Who asks a stranger over a network decides which it was; what the
+/// stranger itself says of its machine proves nothing.
+pub type Words<T> = Result<Option<T>, Failure>;
+
 /// A party that backs up the output that it signed. It may be a stranger: nothing that it says is believed for its own
 /// sake, and a party that says nothing has lost.
 #[async_trait]
 pub trait Witness: Send {
     /// The root of every operator, told before the party can know where the other one differs.
-    async fn roots(&mut self) -> Option<Vec<[u8; 32]>>;
+    ///
+    /// # Errors
+    /// As [`Words`] says.
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>>;
 
     /// What operator `number` gave.
-    async fn operator(&mut self, number: u32) -> Option<OperatorTrace>;
+    ///
+    /// # Errors
+    /// As [`Words`] says.
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace>;
 
     /// A batch that operator `number` gave.
-    async fn batch(&mut self, number: u32, cid: Cid) -> Option<Bytes>;
+    ///
+    /// # Errors
+    /// As [`Words`] says.
+    async fn batch(&mut self, number: u32, cid: Cid) -> Words<Bytes>;
 }
 
 /// A witness that runs the task: again for each operator whose batches are asked for, rather than keep them all.
@@ -61,20 +76,20 @@ impl Replay {
 
 #[async_trait]
 impl Witness for Replay {
-    async fn roots(&mut self) -> Option<Vec<[u8; 32]>> {
-        Some(self.trace().await.ok()?.roots())
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>> {
+        Ok(Some(self.trace().await?.roots()))
     }
 
-    async fn operator(&mut self, number: u32) -> Option<OperatorTrace> {
-        self.trace().await.ok()?.operator(number).cloned()
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace> {
+        Ok(self.trace().await?.operator(number).cloned())
     }
 
-    async fn batch(&mut self, number: u32, cid: Cid) -> Option<Bytes> {
+    async fn batch(&mut self, number: u32, cid: Cid) -> Words<Bytes> {
         if !self.kept.contains_key(&number) {
-            let kept = self.keep(number).await.ok()?;
+            let kept = self.keep(number).await?;
             self.kept.insert(number, kept);
         }
-        self.kept.get(&number)?.get(&cid).cloned()
+        Ok(self.kept.get(&number).and_then(|kept| kept.get(&cid).cloned()))
     }
 }
 
@@ -94,15 +109,19 @@ impl Told {
 
 #[async_trait]
 impl Witness for Told {
-    async fn roots(&mut self) -> Option<Vec<[u8; 32]>> {
-        Some(self.trace.as_ref()?.roots())
+    async fn roots(&mut self) -> Words<Vec<[u8; 32]>> {
+        Ok(self.trace.as_ref().map(Trace::roots))
     }
 
-    async fn operator(&mut self, number: u32) -> Option<OperatorTrace> {
-        self.trace.as_ref()?.operator(number).cloned()
+    async fn operator(&mut self, number: u32) -> Words<OperatorTrace> {
+        Ok(self.trace.as_ref().and_then(|trace| trace.operator(number).cloned()))
     }
 
-    async fn batch(&mut self, _: u32, cid: Cid) -> Option<Bytes> {
-        self.batches.load(&cid).ok()
+    async fn batch(&mut self, _: u32, cid: Cid) -> Words<Bytes> {
+        match self.batches.load(&cid) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Failure::InputMissing(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 }

@@ -154,7 +154,7 @@ impl Parent {
                 for (cid, bytes) in &traced.batches {
                     write_frame(&mut out, &FromRunner::Batch(*cid), bytes)?;
                 }
-                write_frame(&mut out, &FromRunner::Traced, &codec::encode(&traced.trace)?)?;
+                write_frame(&mut out, &FromRunner::Traced, &codec::encode(&(&traced.operators, &traced.trace))?)?;
                 traced.output
             }
             Err(failure) => return write_frame(&mut out, &FromRunner::Failed(failure), &[]),

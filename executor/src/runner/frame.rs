@@ -39,7 +39,7 @@ pub(super) enum FromRunner {
     Block(OutputBlock),
     /// The body is this batch of a trace.
     Batch(Cid),
-    /// The body is the trace of the task.
+    /// The body is the names of the operators and the trace of the task.
     Traced,
     /// The body is a referee's ruling: there will be no output.
     Ruled,

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use super::frame::{self, Frame, FromRunner, PREFIX, ToRunner};
 use crate::{
     TaskOutput, canonical,
     referee::{Question, Ruling},
-    trace::{Trace, Traced},
+    trace::{MAX_BATCHES, MOST_BATCH_BYTES, Trace, Traced},
 };
 
 /// Bytes of a child's standard error that are kept to explain its death.
@@ -61,6 +62,8 @@ pub struct RunnerPool {
     config: RunnerConfig,
     slots: Semaphore,
     idle: Mutex<Vec<Runner>>,
+    /// How long a child may take for one request.
+    most_time: Option<Duration>,
 }
 
 impl RunnerPool {
@@ -68,7 +71,13 @@ impl RunnerPool {
     #[must_use]
     pub fn new(config: RunnerConfig) -> Self {
         let slots = Semaphore::new(config.max.max(1));
-        Self { config, slots, idle: Mutex::default() }
+        Self { config, slots, idle: Mutex::default(), most_time: None }
+    }
+
+    /// The same pool, whose children are given up once they take longer than `most` for a request.
+    #[must_use]
+    pub fn within(self, most: Duration) -> Self {
+        Self { most_time: Some(most), ..self }
     }
 
     /// Starts a child ahead of the first task.
@@ -85,7 +94,7 @@ impl RunnerPool {
     /// kills the child.
     ///
     /// # Errors
-    /// The task's failure; [`Failure::Node`] where the child died or broke the protocol.
+    /// The task's failure; [`Failure::Node`] where the child died, broke the protocol or took too long.
     pub async fn run(
         &self,
         envelope: &TaskEnvelope,
@@ -98,7 +107,8 @@ impl RunnerPool {
         Ok(output.output)
     }
 
-    /// As [`RunnerPool::run`], and tells what every operator gave; each batch is checked against its address.
+    /// As [`RunnerPool::run`], and tells what every operator gave; each batch is checked against its address, and they are
+    /// taken up to [`MOST_BATCH_BYTES`].
     ///
     /// # Errors
     /// As [`RunnerPool::run`].
@@ -109,17 +119,18 @@ impl RunnerPool {
         inputs: &dyn InputSource,
     ) -> Result<Traced, Failure> {
         let mut output = Collected::new(envelope.memory.bytes());
-        let (mut batches, mut trace) = (HashMap::new(), Trace::default());
+        let mut batches = Batches::new(MOST_BATCH_BYTES);
+        let (mut operators, mut trace) = (Vec::new(), Trace::default());
         let collect = |header, body: Bytes| {
             match header {
-                FromRunner::Batch(cid) if cid.matches(&body) => drop(batches.insert(cid, body)),
-                FromRunner::Traced => trace = codec::decode(&body)?,
+                FromRunner::Batch(cid) => batches.push(cid, body)?,
+                FromRunner::Traced => (operators, trace) = decode_trace(&body)?,
                 header => return output.collect(header, body),
             }
             Ok(None)
         };
         self.ask(&ToRunner::Trace, encoded, inputs, collect).await?;
-        Ok(Traced { output: output.output, trace, batches })
+        Ok(Traced { output: output.output, operators, trace, batches: batches.blocks })
     }
 
     /// Has a child decide a dispute; `inputs` are asked for batches that the parties agree on, too.
@@ -145,7 +156,16 @@ impl RunnerPool {
     ) -> Result<T, Failure> {
         let _slot = self.slots.acquire().await.map_err(|_| Failure::Node("the runners are shut down".into()))?;
         let mut runner = self.take()?;
-        let outcome = match runner.ask(request, body, inputs, take).await {
+        let asking = runner.ask(request, body, inputs, take);
+        let asked = match self.most_time {
+            None => asking.await,
+            // The child is killed where it is dropped.
+            Some(most) => match tokio::time::timeout(most, asking).await {
+                Ok(asked) => asked,
+                Err(_) => return Err(Failure::Node(format!("it takes longer than {most:?}"))),
+            },
+        };
+        let outcome = match asked {
             Ok(outcome) => outcome,
             Err(broken) => return Err(runner.explain(broken).await),
         };
@@ -315,6 +335,40 @@ impl Collected {
     }
 }
 
+/// Batches of a trace as they arrive, each checked against its address.
+struct Batches {
+    blocks: HashMap<Cid, Bytes>,
+    budget: usize,
+}
+
+impl Batches {
+    fn new(budget: usize) -> Self {
+        Self { blocks: HashMap::new(), budget }
+    }
+
+    fn push(&mut self, cid: Cid, bytes: Bytes) -> Result<()> {
+        let left = self.budget.checked_sub(bytes.len()).filter(|_| self.blocks.len() < MAX_BATCHES);
+        self.budget = left.ok_or_else(|| Error::data("a trace of more batches than a task may have"))?;
+        if !cid.matches(&bytes) || self.blocks.insert(cid, bytes).is_some() {
+            return Err(Error::data("a batch that is not as described, or comes twice"));
+        }
+        Ok(())
+    }
+}
+
+/// Longest name of an operator, in bytes.
+const MAX_NAME: usize = 100;
+
+/// Names of the operators and the trace. Whoever made them ran a stranger's plan: what people are going to read is looked at.
+fn decode_trace(body: &[u8]) -> Result<(Vec<String>, Trace)> {
+    let (operators, trace): (Vec<String>, Trace) = codec::decode(body)?;
+    let is_name = |name: &String| name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if operators.len() != trace.operators.len() || !operators.iter().all(is_name) {
+        return Err(Error::data("a trace whose operators have no names"));
+    }
+    Ok((operators, trace))
+}
+
 fn unexpected(header: &FromRunner) -> Error {
     Error::data(format!("a runner said {header:?} out of turn"))
 }
@@ -328,5 +382,36 @@ impl<S: InputSource + ?Sized> InputSource for Arc<S> {
 
     fn may_reuse(&self, cid: &Cid) -> bool {
         self.as_ref().may_reuse(cid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_checked_and_bounded() -> Result<()> {
+        let batch = |text: &'static [u8]| (Cid::raw(text), Bytes::from_static(text));
+        let mut batches = Batches::new(10);
+        let push = |batches: &mut Batches, (cid, bytes)| batches.push(cid, bytes);
+        push(&mut batches, batch(b"four"))?;
+        assert!(push(&mut batches, (Cid::raw(b"x"), Bytes::from_static(b"y"))).is_err(), "another batch");
+        assert!(push(&mut batches, batch(b"four")).is_err(), "twice");
+        let mut batches = Batches::new(10);
+        push(&mut batches, batch(b"four"))?;
+        assert!(push(&mut batches, batch(b"seven b")).is_err(), "more than the budget");
+        Ok(())
+    }
+
+    #[test]
+    fn names_of_operators_are_fit_to_be_read() -> Result<()> {
+        let trace = Trace { operators: vec![Default::default()] };
+        let told = |names: &[&str]| decode_trace(&codec::encode(&(names, &trace))?);
+        assert_eq!(told(&["SortExec(TopK)"])?.0, ["SortExec(TopK)"]);
+        let long = "x".repeat(MAX_NAME + 1);
+        for names in [&["two", "names"][..], &[], &["\u{1b}[2J"], &[&long]] {
+            assert!(told(names).is_err(), "{names:?}");
+        }
+        Ok(())
     }
 }

@@ -23,12 +23,13 @@ use crate::{
     run::{TaskOutput, run_rewritten},
 };
 
-pub use self::outline::{Outline, OutlineOperator};
-pub(crate) use self::outline::{isolate, rewrite_all};
+pub(crate) use self::outline::{Outline, isolate, rewrite_all};
 pub(crate) use self::tap::{Recorder, TapExec};
 
 /// Most batches of a trace.
 pub const MAX_BATCHES: usize = 1 << 20;
+/// Bytes of batches that are kept of a trace at most: a task whose operators give more cannot be traced with its batches.
+pub const MOST_BATCH_BYTES: usize = 1 << 30;
 
 /// What one partition of an operator gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +87,8 @@ impl Trace {
 /// Runs the task that `envelope` describes as [`crate::run_task`] does, and tells what every operator gave.
 ///
 /// # Errors
-/// As [`crate::run_task`]; [`Failure::Node`] where it takes more than [`MAX_BATCHES`] batches.
+/// As [`crate::run_task`]; [`Failure::Node`] where it takes more than [`MAX_BATCHES`] batches, or a batch is of a type that
+/// has no canonical form (unions).
 pub async fn record(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Result<(TaskOutput, Trace), Failure> {
     let recorder = Arc::new(Recorder::default());
     let output = run_rewritten(envelope, inputs, |plan| tap_all(plan, &recorder)).await?;
@@ -98,6 +100,8 @@ pub async fn record(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Res
 pub struct Traced {
     /// What the task made.
     pub output: TaskOutput,
+    /// Names of the operators, for people.
+    pub operators: Vec<String>,
     /// What every operator gave.
     pub trace: Trace,
     /// The batches.
@@ -107,11 +111,16 @@ pub struct Traced {
 /// As [`record`], with all batches.
 ///
 /// # Errors
-/// As [`record`].
+/// As [`record`]; also [`Failure::Node`] where the batches are more than [`MOST_BATCH_BYTES`].
 pub async fn record_all(envelope: &TaskEnvelope, inputs: Arc<dyn TaskInputs>) -> Result<Traced, Failure> {
     let recorder = Arc::new(Recorder::keeping_all());
-    let output = run_rewritten(envelope, inputs, |plan| tap_all(plan, &recorder)).await?;
-    Ok(Traced { output, batches: recorder.kept(), trace: recorder.trace() })
+    let mut operators = Vec::new();
+    let tap = |plan| {
+        operators = outline::operators(&plan).into_iter().map(|operator| operator.name).collect();
+        tap_all(plan, &recorder)
+    };
+    let output = run_rewritten(envelope, inputs, tap).await?;
+    Ok(Traced { output, operators, batches: recorder.kept(), trace: recorder.trace() })
 }
 
 /// `plan` with a tap on each of its operators.

@@ -8,30 +8,30 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, scalar_subquery::ScalarSubqueryExec},
 };
 
-use crate::{inputs::MemoryInputs, pin, run::Ready};
+use crate::{canonical, inputs::MemoryInputs, pin, run::Ready};
 
 /// Makes what stands in for the operator of a number.
 pub(crate) type Source<'a> = dyn FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> + 'a;
 
 /// One operator of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutlineOperator {
+pub(crate) struct OutlineOperator {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its partitions.
-    pub partitions: usize,
+    pub(crate) partitions: usize,
     /// Whose rows determine its own: its children, and the subqueries whose values its expressions may use. All have
     /// greater numbers.
-    pub needs: Vec<u32>,
+    pub(crate) needs: Vec<u32>,
 }
 
-/// The operators of a task.
+/// The operators of a task. To know them a stranger's plan is decoded: that is for runners to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outline {
+pub(crate) struct Outline {
     /// Operator `n` is at `n - 1`.
-    pub operators: Vec<OutlineOperator>,
-    /// Blocks that the writer makes.
-    pub blocks: usize,
+    pub(crate) operators: Vec<OutlineOperator>,
+    /// Why no trace can be made of the task, where its plan shows it: batches of a type without a canonical form.
+    pub(crate) untraceable: Option<String>,
 }
 
 impl Outline {
@@ -39,30 +39,48 @@ impl Outline {
     ///
     /// # Errors
     /// [`Failure::Refused`] as when it is run.
-    pub fn of(envelope: &TaskEnvelope) -> Result<Self, Failure> {
+    pub(crate) fn of(envelope: &TaskEnvelope) -> Result<Self, Failure> {
         let task = Ready::new(envelope, Arc::new(MemoryInputs::default()))?;
-        let mut operators = Vec::new();
-        list(&task.plan, &[], &mut operators);
-        Ok(Self { operators, blocks: task.blocks() })
+        Ok(Self { operators: operators(&task.plan), untraceable: untraceable(&task.plan, 1) })
     }
 
     /// Operator `number`.
     #[must_use]
-    pub fn operator(&self, number: u32) -> Option<&OutlineOperator> {
+    pub(crate) fn operator(&self, number: u32) -> Option<&OutlineOperator> {
         self.operators.get((number as usize).checked_sub(1)?)
     }
 
     /// What people call operator `number`.
     #[must_use]
-    pub fn name(&self, number: u32) -> String {
+    pub(crate) fn name(&self, number: u32) -> String {
         self.operator(number).map_or_else(|| "writer".to_owned(), |operator| operator.name.clone())
     }
 
     /// Whose rows determine those of operator `number`; the writer's are those of the first.
     #[must_use]
-    pub fn needs(&self, number: u32) -> Vec<u32> {
+    pub(crate) fn needs(&self, number: u32) -> Vec<u32> {
         self.operator(number).map_or_else(|| vec![1], |operator| operator.needs.clone())
     }
+}
+
+/// The operators of `plan`, by number.
+pub(crate) fn operators(plan: &Arc<dyn ExecutionPlan>) -> Vec<OutlineOperator> {
+    let mut operators = Vec::new();
+    list(plan, &[], &mut operators);
+    operators
+}
+
+/// The first operator in `plan`, which has `number`, whose batches have no canonical form, and why.
+fn untraceable(plan: &Arc<dyn ExecutionPlan>, number: u32) -> Option<String> {
+    if let Err(error) = canonical::canonical_schema(&plan.schema()) {
+        return Some(format!("operator {} (#{number}): {}", plan.name(), error.message));
+    }
+    let mut next = number + 1;
+    plan.children().into_iter().find_map(|child| {
+        let found = untraceable(child, next);
+        next += size(child);
+        found
+    })
 }
 
 fn list(plan: &Arc<dyn ExecutionPlan>, subqueries: &[u32], operators: &mut Vec<OutlineOperator>) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use conun_types::{Cid, Failure};
 use datafusion::{
     arrow::array::RecordBatch,
-    error::Result,
+    error::{DataFusionError, Result},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -19,11 +19,8 @@ use datafusion::{
 };
 use futures::{StreamExt, stream};
 
-use super::{Batches, MAX_BATCHES, OperatorTrace, Trace};
-use crate::{canonical, failure, inputs::fault};
-
-/// Bytes of batches that are kept at most.
-const MOST_KEPT: usize = 1 << 30;
+use super::{Batches, MAX_BATCHES, MOST_BATCH_BYTES, OperatorTrace, Trace};
+use crate::{canonical, inputs::fault};
 
 /// Of which operators batches are kept, not only their hashes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -85,7 +82,8 @@ impl Recorder {
 
     fn batch(&self, number: u32, partition: usize, batch: &RecordBatch, plan: &dyn ExecutionPlan) -> Result<()> {
         let encoded = canonical::encode(&plan.schema(), std::slice::from_ref(batch));
-        let bytes = encoded.map_err(|e| fault(failure::of_encoding(e)))?;
+        // The query may be well: it is the trace that does not go further.
+        let bytes = encoded.map_err(|e| untraceable(&e.message))?;
         let cid = Cid::raw(&bytes);
         let mut state = self.lock();
         state.batches += 1;
@@ -95,8 +93,11 @@ impl Recorder {
                 state.kept_bytes += len;
             }
         }
-        if state.batches > MAX_BATCHES || state.kept_bytes > MOST_KEPT {
-            return Err(fault(Failure::Node("the task is too large to be traced".into())));
+        if state.batches > MAX_BATCHES {
+            return Err(untraceable(&format!("its operators give more than {MAX_BATCHES} batches")));
+        }
+        if state.kept_bytes > MOST_BATCH_BYTES {
+            return Err(untraceable(&format!("its batches have more than {} MiB", MOST_BATCH_BYTES >> 20)));
         }
         if let Some(seen) = state.partition(number, partition) {
             seen.batches.push(cid);
@@ -109,6 +110,10 @@ impl Recorder {
             seen.ended = true;
         }
     }
+}
+
+fn untraceable(why: &str) -> DataFusionError {
+    fault(Failure::Node(format!("it cannot be traced: {why}")))
 }
 
 impl State {

@@ -6,8 +6,11 @@ use crate::common::{Shards, envelope, plan};
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_executor::{
-    MemoryInputs, run_task,
+    MemoryInputs,
+    referee::Question,
+    run_task,
     runner::{InputSource, RunnerConfig, RunnerPool},
+    trace::record,
 };
 use conun_types::{Cid, Failure, OutputSpec, TaskEnvelope, codec};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -220,4 +223,44 @@ async fn a_child_ends_when_its_parent_does() {
     child.kill().unwrap();
     child.wait().unwrap();
     panic!("the runner outlived its parent");
+}
+
+#[tokio::test]
+async fn a_runner_traces_and_names_the_operators() {
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let (output, trace) = record(&envelope, memory(&inputs)).await.unwrap();
+    let traced = runner().trace(&envelope, &bytes, &inputs).await.unwrap();
+    assert_eq!((traced.output.blocks, &traced.trace), (output.blocks, &trace));
+    assert_eq!(traced.operators.len(), trace.operators.len());
+    assert!(traced.operators.iter().any(|name| name == "AggregateExec"), "{:?}", traced.operators);
+    let named = trace.operators.iter().flat_map(|o| &o.partitions).flat_map(|p| &p.batches);
+    assert!(named.into_iter().all(|cid| traced.batches.contains_key(cid)), "all batches come with it");
+}
+
+fn memory(inputs: &Inputs) -> Arc<MemoryInputs> {
+    Arc::new(MemoryInputs::new(inputs.blocks.values().cloned()))
+}
+
+#[tokio::test]
+async fn whatever_a_runner_is_asked_has_an_end() {
+    let (envelope, bytes, inputs) = task(SUM).await;
+    let (output, honest) = record(&envelope, memory(&inputs)).await.unwrap();
+    let votes: Vec<_> = output.blocks.iter().map(|(block, _)| *block).collect();
+    let mut lie = (votes.clone(), honest.clone());
+    lie.0[0].rows += 1;
+    // The leaf differs, which is what reads the input that never comes.
+    let leaf = lie.1.operators.last_mut().unwrap();
+    leaf.partitions[0].batches[0] = Cid::raw(b"lie");
+    let question = Question { envelope: envelope.clone(), votes: [votes, lie.0], traces: [Some(honest), Some(lie.1)] };
+    let most = Duration::from_millis(300);
+    let pool = runner().within(most);
+    let outcomes = async {
+        let ran = pool.run(&envelope, &bytes, &Stuck).await.err();
+        let traced = pool.trace(&envelope, &bytes, &Stuck).await.err();
+        [ran, traced, pool.decide(&question, &Stuck).await.err()]
+    };
+    let outcomes = tokio::time::timeout(Duration::from_secs(20), outcomes).await.expect("it never hangs");
+    let late = Some(Failure::Node(format!("it takes longer than {most:?}")));
+    assert_eq!(outcomes, [late.clone(), late.clone(), late]);
+    assert!(runner().decide(&question, &inputs).await.is_ok(), "with its input it is decided");
 }
