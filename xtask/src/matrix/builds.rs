@@ -13,14 +13,20 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// The oldest x86-64 and the newest level that this machine runs; elsewhere the compiler's least and this machine's.
-    pub(super) fn all() -> [Self; 2] {
+    /// The oldest x86-64 and the newest level that this machine runs; elsewhere the compiler's least and this machine's. What
+    /// the programs of all other networks are built for is left out.
+    pub(super) fn all() -> Vec<Self> {
         let oldest = if cfg!(target_arch = "x86_64") { "x86-64" } else { "generic" };
         let newest = newest();
-        if newest != "x86-64-v4" {
+        if cfg!(target_arch = "x86_64") && newest != "x86-64-v4" {
             println!("           x86-64-v4 does not run here: {newest} stands for it");
         }
-        [Self { cpu: oldest }, Self { cpu: newest }]
+        // This program was built with the same flags as those beside it. SSE3 came after the oldest x86-64.
+        let ours = cfg!(all(target_arch = "x86_64", not(target_feature = "sse3")));
+        if ours {
+            println!("           the networks above ran the build for x86-64");
+        }
+        [oldest, newest].into_iter().filter(|cpu| !ours || *cpu != "x86-64").map(|cpu| Self { cpu }).collect()
     }
 
     pub(super) fn name(&self) -> String {
