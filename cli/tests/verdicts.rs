@@ -127,8 +127,7 @@ fn receipts_of(transcript: &Transcript, troubled: &Troubled) -> Vec<(NodeId, boo
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audit_without_a_verdict_keeps_both_votes_and_pays_neither() {
     let troubled = Troubled::new(Trouble::OpenAudit);
-    let world =
-        World::tweaked(&MemoryNet::new(), 6, &troubled, |_, _| (None, None), |config| quickly_trusted(config)).await;
+    let world = World::tweaked(&MemoryNet::new(), 6, &troubled, |_, _| (None, None), quickly_trusted).await;
     for _ in 0..5 {
         assert_eq!(world.run().await.0, Ok(16));
     }
