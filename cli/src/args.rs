@@ -22,7 +22,7 @@ pub(crate) use money::{
 #[derive(Debug, Parser)]
 #[command(name = "conun", version, propagate_version = true, max_term_width = 120)]
 pub(crate) struct Cli {
-    /// Log to stderr (-v: what happens, -vv: in detail); RUST_LOG chooses more finely
+    /// Log to stderr (-v: what happens, -vv: in detail); RUST_LOG chooses more finely. Services always log warnings
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Configuration file instead of ~/.config/conun/conun.toml

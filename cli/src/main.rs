@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Runner) {
         return command::runner::run();
     }
-    start_logging(cli.verbose);
+    start_logging(cli.verbose, matches!(cli.command, Command::Coordinator(_) | Command::Node(_)));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
@@ -77,10 +77,14 @@ fn report(error: &Error) -> ExitCode {
     ExitCode::from(error.kind.exit_code())
 }
 
-/// Silent by default: what a user must know is printed, logs are for operators.
-fn start_logging(verbose: u8) {
+/// Silent by default, as what a user must know is printed; but services warn, above all of peers that break the rules: logs
+/// are for operators.
+fn start_logging(verbose: u8, is_service: bool) {
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
+        0 if is_service => {
+            "off,conun=warn,conun_node=warn,conun_engine=warn,conun_network=warn,conun_storage=warn,conun_api=warn"
+        }
         0 => "off",
         1 => "warn,conun=info,conun_node=info,conun_engine=info,conun_network=info,conun_storage=info,conun_api=info",
         _ => "info,conun=debug,conun_node=debug,conun_engine=debug,conun_network=debug,conun_storage=debug",
