@@ -40,8 +40,8 @@ fn compiler() -> Result<String, Box<dyn Error>> {
     }
 }
 
-/// Names and versions of [`ROOTS`] with all that they depend on, and of [`ALONE`], as resolved: `name version,name version`,
-/// sorted.
+/// Names and versions of [`ROOTS`] with all that they depend on, and of [`ALONE`], as resolved, with what their sources are
+/// known by: `name version checksum,name version checksum`, sorted.
 fn crates(lock: &Path) -> Result<String, Box<dyn Error>> {
     let text = fs::read_to_string(lock).map_err(|e| format!("{}: {e}", lock.display()))?;
     let packages: Vec<Package<'_>> = text.split("[[package]]").skip(1).filter_map(Package::parse).collect();
@@ -50,7 +50,8 @@ fn crates(lock: &Path) -> Result<String, Box<dyn Error>> {
     while let Some(wanted) = next.pop() {
         let package = packages.iter().find(|package| package.is(wanted));
         let package = package.ok_or_else(|| format!("{} has no {wanted}", lock.display()))?;
-        if found.insert(format!("{} {}", package.name, package.version)) && !ALONE.contains(&package.name) {
+        let Package { name, version, source, .. } = package;
+        if found.insert(format!("{name} {version} {source}")) && !ALONE.contains(name) {
             next.extend(&package.dependencies);
         }
     }
@@ -61,6 +62,8 @@ fn crates(lock: &Path) -> Result<String, Box<dyn Error>> {
 struct Package<'a> {
     name: &'a str,
     version: &'a str,
+    /// Checksum of a registry's package, address and revision of a repository; nothing where it is a folder.
+    source: &'a str,
     /// `name`, or `name version` where there are several of the name, or `name version (source)`.
     dependencies: Vec<&'a str>,
 }
@@ -75,6 +78,7 @@ impl<'a> Package<'a> {
         Some(Self {
             name: value("name")?,
             version: value("version")?,
+            source: value("checksum").or_else(|| value("source")).unwrap_or("local"),
             dependencies: text.lines().filter_map(quoted).collect(),
         })
     }

@@ -84,6 +84,28 @@ impl Notes {
         state.receipts.extend(receipts);
     }
 
+    /// What was accepted for `task` so far, if anything.
+    pub(crate) fn accepted(&self, task: &Cid) -> Option<[u8; 32]> {
+        let state = self.lock();
+        let found = state.receipts.iter().find(|record| record.accepted && record.task_cid == *task);
+        found.map(|record| record.receipt.receipt.outputs_root)
+    }
+
+    /// Receipts for `task` that say `root` and were not accepted; they are from now on.
+    pub(crate) fn accept(&self, task: &Cid, root: [u8; 32]) -> Vec<ReceiptRecord> {
+        let mut state = self.lock();
+        let says = |record: &&mut ReceiptRecord| {
+            !record.accepted && record.task_cid == *task && record.receipt.receipt.outputs_root == root
+        };
+        let found = state.receipts.iter_mut().filter(says);
+        found
+            .map(|record| {
+                record.accepted = true;
+                record.clone()
+            })
+            .collect()
+    }
+
     /// `node` was caught sending wrong bytes or a receipt that fits nothing.
     pub(crate) fn liar(&self, node: NodeId) {
         self.lock().liars.insert(node);

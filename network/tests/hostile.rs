@@ -219,8 +219,8 @@ async fn who_breaks_the_protocol_is_shut_out_for_a_while() {
 
 /// `host` is rid of `peer`, warned of it for `reason`, and lets it in no more.
 async fn assert_shut_out(host: &Arc<Host>, peer: &PeerAddr, reason: &str) {
+    until("a warning names the peer and the reason", || log::warned(&[&peer.id.to_string(), reason])).await;
     until("it is disconnected", || host.connected() == 0).await;
-    assert!(log::warned(&[&peer.id.to_string(), reason]), "no warning names the peer and '{reason}'");
     support::unreachable(host.control(peer, ControlRequest::Hello).await);
 }
 

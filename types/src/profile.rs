@@ -38,10 +38,10 @@ pub const RUSTC: &str = env!("CONUN_RUSTC");
 
 /// Names and versions of the crates that plan statements and compute rows, as this build has them.
 pub fn crates() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CRATES.split(',').filter_map(|of| of.split_once(' '))
+    CRATES.split(',').filter_map(|of| of.rsplit_once(' ')?.0.split_once(' '))
 }
 
-/// `name version,name version`, sorted: the build script has them from `Cargo.lock`.
+/// `name version checksum,name version checksum`, sorted: the build script has them from `Cargo.lock`.
 const CRATES: &str = env!("CONUN_CRATES");
 
 /// DataFusion's settings under this profile.

@@ -57,16 +57,18 @@ async fn start_engine(
     let rng: Arc<dyn Rng> = Arc::new(OsRng);
     let tables =
         Tables::open(dir.path(), key.clone(), Arc::clone(&network), Arc::clone(&clock), Arc::clone(&rng)).await?;
-    if tables.list().is_empty() {
-        recover(&tables, network.as_ref(), args.peer.bootstrap.len()).await?;
-    }
-    // It ends with the last clone of the tables.
-    drop(tables.spawn_upkeep(UPKEEP));
     let defaults = EngineConfig::new(dir.folder("jobs")?);
     let shuffle_partitions = args.partitions.map(|n| n as usize);
     let config = EngineConfig { verify: args.verify, cache_bytes: args.cache.0, shuffle_partitions, ..defaults };
     let pay = pay(args, dir, &key).await?;
-    Engine::start(config, key, network, tables, clock, rng, pay)
+    let engine = Engine::start(config, key, Arc::clone(&network), tables, clock, rng, pay)?;
+    // Not before: the engine keeps count of nodes that answer with lies.
+    if engine.tables().list().is_empty() {
+        recover(engine.tables(), network.as_ref(), args.peer.bootstrap.len()).await?;
+    }
+    // It ends with the last clone of the tables.
+    drop(engine.tables().spawn_upkeep(UPKEEP));
+    Ok(engine)
 }
 
 /// How work is paid, where there is a chain.

@@ -41,7 +41,7 @@ pub(crate) struct Accepted {
 enum Entry {
     /// A verdict accepted a receipt; it is owed once its job lets go of it.
     Accepted(Box<Accepted>),
-    /// A receipt is not paid, even if it was accepted before, as long as it is not owed.
+    /// A receipt is not paid, even if it was accepted before; none that is owed is refused.
     Refused { node: NodeId, penalty: Penalty },
     /// A node cheated in a job: nothing of it is paid there.
     Caught { job: JobId, node: NodeId, reason: String },
@@ -158,6 +158,10 @@ impl Book {
         match entry {
             Entry::Accepted(work) => {
                 if !self.caught.contains(&(work.job, work.node)) {
+                    // It may have been refused before the verdict on its task became another one.
+                    if let Some(owing) = self.owing.get_mut(&work.node) {
+                        owing.penalties.retain(|penalty| penalty.order_hash != work.receipt.order_hash);
+                    }
                     self.running.entry((work.job, work.node)).or_default().push(*work);
                 }
             }
@@ -240,7 +244,21 @@ impl Book {
         self.write(Entry::Accepted(Box::new(work)), Durability::Volatile)
     }
 
-    /// Notes a receipt that is not paid, and why; one that was accepted before is taken back, unless it is owed already.
+    /// Takes back what was accepted of a task, if nothing of it is owed yet; tells whether it did. All of it or nothing: voters
+    /// who said the same are paid alike.
+    pub(crate) fn take_back(&mut self, task: Vec<(NodeId, Penalty)>) -> Result<bool> {
+        let runs = |(node, penalty): &(NodeId, Penalty)| {
+            let works = self.running.get(&(penalty.job, *node)).into_iter().flatten();
+            works.into_iter().any(|work| work.receipt.order_hash == penalty.order_hash)
+        };
+        let all = task.iter().filter(|(node, penalty)| !self.caught.contains(&(penalty.job, *node))).all(runs);
+        if all {
+            task.into_iter().try_for_each(|(node, penalty)| self.refuse(node, penalty))?;
+        }
+        Ok(all)
+    }
+
+    /// Notes a receipt that is not paid, and why.
     pub(crate) fn refuse(&mut self, node: NodeId, penalty: Penalty) -> Result<()> {
         self.write(Entry::Refused { node, penalty }, Durability::Volatile)
     }
@@ -500,13 +518,30 @@ mod tests {
         let mut book = scene.open()?;
         book.accept(work(a, 1, 1, 1))?;
         book.accept(work(a, 1, 1, 2))?;
-        book.refuse(a.id(), refusal(2))?;
-        book.refuse(a.id(), refusal(3))?;
+        assert!(book.take_back(vec![(a.id(), refusal(2))])?);
         assert_eq!(book.promised(), Amount(20));
+        book.owe_now(&a.id())?;
+        assert!(!book.take_back(vec![(a.id(), refusal(1))])?, "it is owed");
+        book.accept(work(a, 1, 1, 4))?;
+        assert!(!book.take_back(vec![(a.id(), refusal(4)), (a.id(), refusal(1))])?, "all or nothing");
         book.end(JobId([1; 16]), &BTreeSet::new())?;
         drop(book);
         let owing = scene.open()?.owing(&a.id());
-        assert_eq!((owing.cumulative, owing.stages[0].receipts.len(), owing.penalties.len()), (Amount(20), 1, 2));
+        assert_eq!((owing.cumulative, owing.stages[0].receipts.len(), owing.penalties.len()), (Amount(40), 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_accepted_after_all_is_paid_and_not_refused() -> Result<()> {
+        let scene = Scene::new()?;
+        let [a, _] = &scene.nodes;
+        let mut book = scene.open()?;
+        let reason = "the votes make no verdict".to_owned();
+        book.refuse(a.id(), Penalty { job: JobId([1; 16]), stage: 1, order_hash: [1; 32], reason })?;
+        book.accept(work(a, 1, 1, 1))?;
+        book.end(JobId([1; 16]), &BTreeSet::new())?;
+        let owing = book.owing(&a.id());
+        assert_eq!((owing.cumulative, owing.penalties.len()), (Amount(20), 0));
         Ok(())
     }
 

@@ -213,6 +213,11 @@ impl Payments {
         self.book().refuse(node, penalty)
     }
 
+    /// Takes back what was accepted of a task; tells whether it could: nothing of it may be owed yet.
+    pub(crate) fn take_back(&self, task: Vec<(NodeId, Penalty)>) -> Result<bool> {
+        self.book().take_back(task)
+    }
+
     /// `node` cheated in `job`.
     pub(crate) fn caught(&self, job: JobId, node: NodeId, reason: &str) {
         let reason = format!("nothing of this job is paid, since the node was caught in it: {reason}");

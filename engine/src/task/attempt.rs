@@ -32,8 +32,8 @@ pub(crate) enum Ended {
     Lost(String),
     /// The node sent what no honest node sends: a forged receipt, inflated units, malformed messages.
     Cheated(String),
-    /// The node found an input nowhere.
-    Missing(Cid),
+    /// The node found this input at none of the holders that it was told of.
+    Missing(Source),
 }
 
 /// A vote whose receipt, root, counts and units fit the order and the envelope.
@@ -124,7 +124,10 @@ fn judge(task: &Prepared, offer: &TaskOffer, peer: &PeerAddr, outcome: Outcome, 
         },
         Outcome::Failed(Failure::Query(message)) => Ended::Said(Ballot::QueryError(readable(&message))),
         Outcome::Failed(Failure::MemoryExceeded) => Ended::Said(Ballot::MemoryExceeded),
-        Outcome::Failed(Failure::InputMissing(cid)) => Ended::Missing(cid),
+        Outcome::Failed(Failure::InputMissing(cid)) => match offer.sources.iter().find(|source| source.cid == cid) {
+            Some(source) => Ended::Missing(source.clone()),
+            None => Ended::Lost(format!("misses {cid}, which is no input of its task")),
+        },
         Outcome::Failed(failure @ (Failure::Refused(_) | Failure::Node(_))) => {
             Ended::Lost(readable(&failure.to_string()))
         }

@@ -62,7 +62,14 @@ impl Settler {
     /// A task was run again since its blocks were lost, and gave other bytes: somebody lies.
     pub(super) async fn settle_contradiction(&self, lost: Settled, mut again: Settled) -> Result<()> {
         let poll = self.doubted(&[&lost, &again]).ok_or_else(|| Error::internal("a verdict without a receipt"))?;
-        let right = self.decide_again(lost, Some(again.clone()), poll).await?;
+        let right = match self.decide_again(lost, Some(again.clone()), poll).await {
+            Ok(right) => right,
+            Err(error) => {
+                again.receipts.iter_mut().for_each(|record| record.accepted = false);
+                self.keep(&again.task, again.receipts);
+                return Err(error);
+            }
+        };
         for record in &mut again.receipts {
             record.accepted &= Some(record.receipt.receipt.outputs_root) == right;
         }

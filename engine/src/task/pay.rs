@@ -59,10 +59,11 @@ impl Settler {
         Ok(reserved)
     }
 
-    /// Writes down who is owed for a verdict, and who is not.
+    /// Writes down who is owed for a verdict, and who is not; with them whoever said the same before, when it made no verdict.
     pub(super) fn owe(&self, settled: &Settled) -> Result<()> {
+        let earlier = settled.root().map(|root| self.0.notes.accept(&settled.task.cid, root)).unwrap_or_default();
         let Some(payments) = &self.0.context.payments else { return Ok(()) };
-        for record in &settled.receipts {
+        for record in settled.receipts.iter().chain(&earlier) {
             match record.accepted {
                 true => payments.accepted(self.accepted(record))?,
                 false => payments.refused(record.node, self.penalty(record))?,
@@ -71,14 +72,34 @@ impl Settler {
         Ok(())
     }
 
-    /// Nothing that was accepted for `task` is any more, and nothing of it is paid, for this reason.
+    /// Keeps receipts for `task` that made no verdict. Those that say what was accepted before are accepted, too.
+    pub(super) fn keep(&self, task: &Prepared, receipts: Vec<ReceiptRecord>) {
+        self.0.notes.open(task.stage.key.stage, receipts);
+        let Some(root) = self.0.notes.accepted(&task.cid) else { return };
+        let accepted = self.0.notes.accept(&task.cid, root);
+        let Some(payments) = &self.0.context.payments else { return };
+        for record in accepted {
+            if let Err(error) = payments.accepted(self.accepted(&record)) {
+                tracing::error!(%error, node = %record.node, "a receipt that is paid is not in the book");
+            }
+        }
+    }
+
+    /// Nothing that was accepted for `task` is any more, and nothing of it is paid, for this reason; unless some of it is owed
+    /// already: then it stands.
     pub(super) fn take_back(&self, task: &Cid, why: &str) {
         if let Some(payments) = &self.0.context.payments {
             let receipts = self.0.notes.snapshot().receipts;
-            for record in receipts.iter().filter(|record| record.accepted && record.task_cid == *task) {
+            let accepted = receipts.iter().filter(|record| record.accepted && record.task_cid == *task);
+            let refused = accepted.map(|record| {
                 let reason = format!("task {}: it was looked at again, and {why}", record.task);
-                if let Err(error) = payments.refused(record.node, Penalty { reason, ..self.penalty(record) }) {
-                    tracing::error!(%error, node = %record.node, "a receipt that is not paid after all is not in the book");
+                (record.node, Penalty { reason, ..self.penalty(record) })
+            });
+            match payments.take_back(refused.collect()) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    return tracing::error!(%error, %task, "a task that is not paid after all is not in the book");
                 }
             }
         }

@@ -240,9 +240,9 @@ impl Round {
             }
             Ended::Busy(pause) => self.postpone(node, pause),
             Ended::Lost(reason) => self.lose(node, reason, Outcome::Offline),
-            Ended::Missing(cid) => {
-                let reason = format!("{node} found {cid} nowhere");
-                if self.settler.probe(&cid).await {
+            Ended::Missing(source) => {
+                let reason = format!("{node} found {} nowhere", source.cid);
+                if self.settler.probe(&source).await {
                     // Its holders are to blame: the reader is as good as it was.
                     self.end(node);
                     self.retry(node);
@@ -409,7 +409,7 @@ impl Round {
             receipts.push(vote.receipt);
             rejected.push((vote.holder, vote.outputs));
         }
-        self.settler.0.notes.open(self.task.stage.key.stage, receipts);
+        self.settler.keep(&self.task, receipts);
         if rejected.iter().any(|(_, outputs)| *outputs != rejected[0].1) {
             let task = Arc::clone(&self.task);
             self.settler.0.lineage.dispute(Disputed { task, accepted: Vec::new(), claims: rejected });

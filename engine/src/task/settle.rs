@@ -8,7 +8,7 @@ use std::{
 
 use conun_trust::Outcome;
 use conun_types::{
-    Amount, Cid, Complaint, Error, InputBlock, NodeId, Result, Source, port::CallError, wire::ReadBlock,
+    Amount, Cid, Complaint, Error, Holder, InputBlock, NodeId, Result, Source, port::CallError, wire::ReadBlock,
 };
 use futures::{
     FutureExt, StreamExt,
@@ -173,10 +173,17 @@ impl Settler {
         .boxed()
     }
 
-    /// Reads a piece of `cid` from every holder, and forgets those that do not give it; tells whether any was forgotten.
-    /// What a node says that it has is not asked: it may say so and not serve.
-    pub(super) async fn probe(&self, cid: &Cid) -> bool {
-        let reads = self.0.lineage.holders(cid).into_iter().map(|holder| async move {
+    /// Reads a piece of a block from every holder of it that a reader was told of, and forgets those that do not give it; tells
+    /// whether any does not, or was forgotten before. What a node says that it has is not asked: it may say so and not serve.
+    pub(super) async fn probe(&self, told: &Source) -> bool {
+        let cid = &told.cid;
+        let known = self.0.lineage.holders(cid);
+        let known =
+            |holder: &Holder| known.iter().any(|k| (k.peer.id, k.capability) == (holder.peer.id, holder.capability));
+        // Holders of shards have none: tables see to them.
+        let of_the_job = told.holders.iter().filter(|holder| holder.capability.is_some());
+        let (there, forgotten): (Vec<&Holder>, Vec<&Holder>) = of_the_job.partition(|holder| known(holder));
+        let reads = there.into_iter().map(|holder| async move {
             let read = ReadBlock { cid: *cid, offset: 0, len: SAMPLE, capability: holder.capability };
             let read = self.0.context.network.read_block(&holder.peer, read);
             let served = matches!(tokio::time::timeout(self.0.context.config.patience, read).await, Ok(Ok(_)));
@@ -186,7 +193,7 @@ impl Settler {
             }
             !served
         });
-        join_all(reads).await.contains(&true)
+        join_all(reads).await.contains(&true) || !forgotten.is_empty()
     }
 
     /// Checks what a node complains of: only what we saw ourselves counts. Bounded in time, as the accused may dribble.

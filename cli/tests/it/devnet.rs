@@ -1,15 +1,11 @@
 //! The commands over a network of real processes: tables, queries, faults, restarts.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{
     process::{Child, Stdio},
     time::Duration,
 };
 
-use common::{Devnet, assert_fails, conun, flights, json, run, stderr, stdout};
+use crate::common::{Devnet, assert_fails, conun, flights, json, run, stderr, stdout};
 use conun_sql_examples::{NYCFLIGHTS13, TEXT, text_file};
 
 fn check_all_queries(net: &Devnet) {

@@ -1,22 +1,20 @@
 //! Whom a coordinator believes: records, audits, operators, and what is foretold of them.
 
-#![allow(clippy::unwrap_used)]
+use std::{sync::Arc, time::Duration};
 
-mod world;
-
-use std::{path::Path, sync::Arc, time::Duration};
-
+use crate::{
+    paid::{fund, pay},
+    world::{self, Meddler, Nobody, World},
+};
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{Float64Type, UInt64Type},
 };
-use conun_chain::{Backend, ChainConfig, EvmLedger, dev};
-use conun_engine::{EngineConfig, JobOptions, JobRecord, JobState, PayConfig, Verify};
+use conun_engine::{EngineConfig, JobOptions, JobRecord, JobState, Verify};
 use conun_network::MemoryNet;
-use conun_node::{LiarMode, NodeConfig, PayTerms};
-use conun_types::{AccountId, Amount, ErrorKind, NodeKey, ledger::Ledger};
+use conun_node::{LiarMode, NodeConfig};
+use conun_types::{ErrorKind, ledger::Ledger};
 use futures::TryStreamExt;
-use world::{Meddler, Nobody, World};
 
 /// The first node lies.
 struct First(LiarMode);
@@ -102,31 +100,10 @@ async fn what_is_foretold_is_what_is_run() {
     assert!(record.error_bound.is_some_and(|bound| bound <= 1e-4), "{:?}", record.error_bound);
 }
 
-/// The embedded chain in `root`, for transactions of `key`.
-fn ledger(root: &Path, key: &NodeKey) -> Arc<EvmLedger> {
-    let config = ChainConfig::new(Backend::Embedded(root.join("chain")));
-    let (key, connect) = (key.clone(), EvmLedger::connect);
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect(config, key))).unwrap()
-}
-
-fn pay(root: &Path, node: Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>) {
-    let price = Amount(1_000);
-    let Some(node) = node else {
-        let ledger = ledger(root, &dev::key(0).unwrap());
-        let (byte_day, settle_every) = (Amount::ZERO, Duration::ZERO);
-        let dir = root.join("payments");
-        return (None, Some(PayConfig { ledger, account: AccountId([7; 32]), price, byte_day, dir, settle_every }));
-    };
-    (Some(PayTerms { ledger: ledger(root, node), price, exposure: 8, redeem_after: Duration::from_secs(3600) }), None)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_one_operator_have_one_vote() {
     let world = World::paid(&MemoryNet::new(), 6, &Arc::new(Nobody), pay).await;
-    let bank = ledger(world.root.path(), &dev::key(0).unwrap());
-    let deposit: Amount = "1000".parse().unwrap();
-    let spender = Some(world.engine.id().address().unwrap());
-    bank.open(&AccountId([7; 32]), deposit, spender, deposit).await.unwrap();
+    let bank = fund(&world).await;
     for node in &world.nodes {
         let consent = node.sign(&bank.consent(&bank.sender()));
         bank.delegate(&node.address(), &consent).await.unwrap();

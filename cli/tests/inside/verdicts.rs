@@ -1,26 +1,24 @@
 //! Verdicts that are no answer, or no longer one: what nodes signed is kept, who did nothing wrong is asked again, and what
 //! went out wrong is recalled.
 
-#![allow(clippy::unwrap_used)]
-
-mod world;
-
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
+use crate::{
+    paid::{fund, pay},
+    world::{Meddler, Nobody, World},
+};
 use async_trait::async_trait;
 use conun_engine::{EngineConfig, JobOptions, JobRecord, JobState, Transcript, Verify};
 use conun_network::MemoryNet;
 use conun_node::{LiarMode, NodeConfig};
-use conun_types::{Answer, Cid, ErrorKind, Failure, NodeId, NodeKey, Outcome, SignedReceipt, TaskOffer};
-use world::{Meddler, Nobody, World};
+use conun_types::{
+    Amount, Answer, Cid, ErrorKind, Failure, NodeId, NodeKey, Outcome, SignedReceipt, TaskOffer, eip712::Domain,
+};
 
 /// Records that count after three checks; jobs are audited.
 fn quickly_trusted(config: &mut EngineConfig) {
@@ -43,12 +41,16 @@ enum Trouble {
     OpenAudit,
     /// All but the first say that the query fails.
     QueryFails,
+    /// Its blocks are lost with their holders; of those that make them again all but the first fail.
+    LostAgain,
 }
 
 /// Makes [`Trouble`] with one task of whatever runs once it is armed.
 struct Troubled {
     trouble: Trouble,
-    armed: AtomicBool,
+    net: MemoryNet,
+    /// Where receipts are signed; set to begin.
+    armed: OnceLock<Domain>,
     seen: Mutex<Seen>,
 }
 
@@ -56,7 +58,9 @@ struct Troubled {
 struct Seen {
     /// Task and node by the hash of the order.
     orders: HashMap<[u8; 32], (Cid, NodeId)>,
-    answered: HashSet<Cid>,
+    /// How often each task was.
+    answered: HashMap<Cid, usize>,
+    lost: bool,
     target: Option<Target>,
 }
 
@@ -68,7 +72,16 @@ struct Target {
 
 impl Troubled {
     fn new(trouble: Trouble) -> Arc<Self> {
-        Arc::new(Self { trouble, armed: AtomicBool::new(false), seen: Mutex::default() })
+        Arc::new(Self { trouble, net: MemoryNet::new(), armed: OnceLock::new(), seen: Mutex::default() })
+    }
+
+    /// Takes the holders of a block that is about to be read off the network, once.
+    fn lose_a_block(&self, offer: &TaskOffer, seen: &mut Seen) {
+        // Blocks of a job come with a capability, shards of tables do not.
+        let block = offer.sources.iter().find(|s| s.holders.iter().any(|h| h.capability.is_some()));
+        let Some(block) = block.filter(|_| !seen.lost) else { return };
+        block.holders.iter().for_each(|holder| self.net.set_offline(holder.peer.id, true));
+        seen.lost = true;
     }
 }
 
@@ -77,20 +90,22 @@ impl Meddler for Troubled {
     async fn before(&self, node: NodeId, offer: &TaskOffer) {
         let (task, mut seen) = (offer.order.order.task_cid, self.seen.lock().unwrap());
         seen.orders.insert(offer.order.order.struct_hash().unwrap(), (task, node));
-        if !self.armed.load(Ordering::SeqCst) {
+        if self.armed.get().is_none() {
             return;
         }
-        let due = self.trouble == Trouble::QueryFails || seen.answered.contains(&task);
-        match &mut seen.target {
-            Some(target) if target.task == task && target.first != node => _ = target.second.get_or_insert(node),
-            None if due && self.trouble == Trouble::QueryFails => {
-                seen.target = Some(Target { task, first: node, second: None });
+        if self.trouble == Trouble::LostAgain {
+            self.lose_a_block(offer, &mut seen);
+        }
+        let answered = seen.answered.get(&task).copied().unwrap_or_default();
+        if let Some(target) = &mut seen.target {
+            if target.task == task && target.first != node {
+                target.second.get_or_insert(node);
             }
-            None if due => {
-                let worker = seen.orders.values().find(|(t, n)| *t == task && *n != node).map(|(_, n)| *n);
-                seen.target = worker.map(|first| Target { task, first, second: Some(node) });
-            }
-            _ => {}
+        } else if self.trouble == Trouble::QueryFails || (self.trouble == Trouble::LostAgain && answered > 1) {
+            seen.target = Some(Target { task, first: node, second: None });
+        } else if self.trouble == Trouble::OpenAudit && answered > 0 {
+            let worker = seen.orders.values().find(|(t, n)| *t == task && *n != node).map(|(_, n)| *n);
+            seen.target = worker.map(|first| Target { task, first, second: Some(node) });
         }
     }
 
@@ -98,18 +113,19 @@ impl Meddler for Troubled {
         let mut seen = self.seen.lock().unwrap();
         let Outcome::Done(vote) = &honest.outcome else { return honest };
         let Some((task, node)) = seen.orders.get(&vote.receipt.receipt.order_hash).copied() else { return honest };
-        seen.answered.insert(task);
+        *seen.answered.entry(task).or_default() += 1;
         let Some(target) = seen.target.as_ref().filter(|t| t.task == task && t.first != node) else { return honest };
         let failed = |failure| Answer { outcome: Outcome::Failed(failure), complaints: Vec::new() };
         match self.trouble {
             Trouble::QueryFails => failed(Failure::Query("division by zero".into())),
+            Trouble::LostAgain => failed(Failure::Node("out of order".into())),
             Trouble::OpenAudit if target.second != Some(node) => failed(Failure::Node("out of order".into())),
             Trouble::OpenAudit => {
                 let mut vote = vote.clone();
                 vote.outputs[0].cid = Cid::raw(b"something else");
                 let receipt = &mut vote.receipt.receipt;
                 receipt.outputs_root = conun_types::task::outputs_root(&vote.outputs);
-                vote.receipt = SignedReceipt::sign(vote.receipt.receipt, &Default::default(), key);
+                vote.receipt = SignedReceipt::sign(vote.receipt.receipt, self.armed.get().unwrap(), key);
                 Answer { outcome: Outcome::Done(vote), complaints: Vec::new() }
             }
         }
@@ -125,13 +141,17 @@ fn receipts_of(transcript: &Transcript, troubled: &Troubled) -> Vec<(NodeId, boo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_without_a_verdict_keeps_both_votes_and_pays_neither() {
+async fn an_audit_without_a_verdict_keeps_both_votes_and_pays_what_the_transcript_says() {
     let troubled = Troubled::new(Trouble::OpenAudit);
-    let world = World::tweaked(&MemoryNet::new(), 6, &troubled, |_, _| (None, None), quickly_trusted).await;
+    let world = World::tweaked(&troubled.net, 6, &troubled, pay, quickly_trusted).await;
+    fund(&world).await;
+    let mut cost = Amount::ZERO;
     for _ in 0..5 {
-        assert_eq!(world.run().await.0, Ok(16));
+        let (rows, job) = world.run().await;
+        assert_eq!(rows, Ok(16));
+        cost = cost.plus(job.cost.unwrap());
     }
-    troubled.armed.store(true, Ordering::SeqCst);
+    troubled.armed.set(world.engine.domain()).unwrap();
     let (rows, job) = world.run().await;
     assert!(rows.is_err());
     let error = job.error.clone().unwrap();
@@ -139,9 +159,12 @@ async fn an_audit_without_a_verdict_keeps_both_votes_and_pays_neither() {
     assert!(error.message.contains("2 different answers"), "{error}");
     let transcript = transcript(&world, &job);
     let votes = receipts_of(&transcript, &troubled);
-    assert_eq!(votes.iter().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [false, false], "{votes:?}");
     let verified = transcript.verify().unwrap();
-    assert_eq!(verified.open, 1, "an honest coordinator's transcript holds");
+    // What was owed already, in the middle of the job, stands.
+    let stands = votes.iter().filter(|(_, accepted)| *accepted).count();
+    assert_eq!((votes.len(), verified.open), (2, 1 - stands), "an honest coordinator's transcript holds: {votes:?}");
+    let settled: Amount = world.engine.settle().await.unwrap().iter().map(|batch| batch.amount).sum();
+    assert_eq!((job.cost, settled), (Some(verified.cost), cost.plus(verified.cost)), "book and transcript agree");
     let disputes = transcript.disputes();
     assert_eq!(disputes.len(), 1, "whoever runs the task again can tell who is right");
     assert_eq!(disputes[0].claims.len(), 2);
@@ -150,8 +173,8 @@ async fn an_audit_without_a_verdict_keeps_both_votes_and_pays_neither() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_signed_is_kept_where_others_say_that_the_query_fails() {
     let troubled = Troubled::new(Trouble::QueryFails);
-    let world = World::new(&MemoryNet::new(), 6, &troubled).await;
-    troubled.armed.store(true, Ordering::SeqCst);
+    let world = World::new(&troubled.net, 6, &troubled).await;
+    troubled.armed.set(world.engine.domain()).unwrap();
     let (rows, job) = world.run().await;
     assert!(rows.is_err());
     assert!(job.error.as_ref().is_some_and(|error| error.message.contains("division by zero")), "{:?}", job.error);
@@ -159,6 +182,23 @@ async fn what_was_signed_is_kept_where_others_say_that_the_query_fails() {
     let first = troubled.seen.lock().unwrap().target.as_ref().unwrap().first;
     assert_eq!(receipts_of(&transcript, &troubled), [(first, false)]);
     assert!(transcript.verify().unwrap().open >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_that_came_too_alone_agrees_with_the_verdict_of_before() {
+    let troubled = Troubled::new(Trouble::LostAgain);
+    let world = World::paid(&troubled.net, 6, &troubled, pay).await;
+    fund(&world).await;
+    troubled.armed.set(world.engine.domain()).unwrap();
+    let (rows, job) = world.run().await;
+    assert!(rows.is_err());
+    assert!(job.error.as_ref().is_some_and(|error| error.message.contains("only 1 independent")), "{:?}", job.error);
+    let transcript = transcript(&world, &job);
+    let votes = receipts_of(&transcript, &troubled);
+    assert_eq!(votes.iter().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [true; 3]);
+    let verified = transcript.verify().unwrap();
+    let settled: Amount = world.engine.settle().await.unwrap().iter().map(|batch| batch.amount).sum();
+    assert_eq!((job.cost, settled), (Some(verified.cost), verified.cost), "who worked is paid");
 }
 
 /// Takes its time with the first task that it sees, on whoever runs it; notes who gets tasks afterwards.

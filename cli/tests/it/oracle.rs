@@ -2,11 +2,7 @@
 //! answers are few and simple; here stock DataFusion is the judge of odd ones (joins that remember a side, NOT IN, sets,
 //! windows, grouping sets).
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Devnet, flights, run, stdout};
+use crate::common::{Devnet, flights, run, stdout};
 use conun_sql_examples::TABLES;
 
 const STATEMENTS: &str = include_str!("oracle.sql");

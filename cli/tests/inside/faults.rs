@@ -1,11 +1,7 @@
 //! The engine over nodes of one process, whose answers and connections a test bends: what cannot be timed from outside.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../../network/tests/support/log.rs"]
+#[path = "../../../network/tests/support/log.rs"]
 mod log;
-mod world;
-
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
@@ -15,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::world::{Meddler, Nobody, QUERY, World, rows};
 use async_trait::async_trait;
 use conun_engine::{JobOptions, JobState};
 use conun_network::MemoryNet;
@@ -23,7 +20,6 @@ use conun_types::{
     Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, TaskOffer, Vote, WorkUnits, eip712::Domain,
     port::OfferReply,
 };
-use world::{Meddler, Nobody, QUERY, World, rows};
 
 /// Takes every holder of a shuffle block off the network, as soon as a task is about to read one.
 struct Assassin {

@@ -1,12 +1,8 @@
 //! Disputes from evidence on disk: the network that made it is gone.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{Devnet, assert_fails, flights, json, run, stdout};
+use crate::common::{Devnet, assert_fails, flights, json, run, stderr, stdout};
 use serde_json::{Value, json};
 
 const QUERY: &str = "select a.name, count(*) as n, sum(f.distance) as miles from flights f \
@@ -158,7 +154,7 @@ fn tampered_transcripts_are_refused(dir: &Path) {
         change(&mut changed);
         write(&file, &changed);
         let output = verify(dir);
-        assert_eq!(output.status.code(), Some(6), "{what}: {}", common::stderr(&output));
+        assert_eq!(output.status.code(), Some(6), "{what}: {}", stderr(&output));
     }
     let whole = serde_json::to_vec(&honest).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();

@@ -1,15 +1,11 @@
 //! `conun demo`: all holds, in the shape that scripts rely on, and nothing is left behind.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
 };
 
-use common::{conun, is_empty, json};
+use crate::common::{conun, is_empty, json};
 
 #[test]
 fn the_demo_holds_and_leaves_nothing_behind() {

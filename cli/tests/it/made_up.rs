@@ -1,16 +1,12 @@
 //! Transcripts that nobody's network made: whoever has keys can write any. What is checked of them, and what a folder of
 //! evidence from a stranger can do.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use common::{assert_fails, json, run, stdout};
+use crate::common::{assert_fails, json, run, stdout};
 use conun_engine::{ReceiptRecord, Transcript};
 use conun_executor::{MemoryInputs, encode_plan, run_task, session_config};
 use conun_types::{

@@ -1,12 +1,8 @@
 //! `conun sql` without a network: answers, formats, scripts, and bad input.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{io::Write, process::Stdio};
 
-use common::{assert_fails, conun, flights, run, stderr, stdout};
+use crate::common::{assert_fails, conun, flights, run, stderr, stdout};
 use conun_sql_examples::{NYCFLIGHTS13, TABLES, TEXT, text_file};
 
 /// Statements that give the example tables their names.

@@ -1,8 +1,6 @@
 //! A coordinator and nodes of one process, whose answers and connections a test bends. Stores, runner processes, messages
 //! and signatures are the real ones.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "each test binary uses its own part")]
-
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,14 +1,12 @@
 //! Work for pay over real processes and a real EVM: deposits, quotes, budgets, receipts, settlement, stake, pay.
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use common::{Devnet, assert_fails, conun, json, stderr, stdout};
+use crate::common::{Devnet, assert_fails, conun, json, stderr, stdout};
 use serde_json::Value;
 
 /// An anvil process on a free port.

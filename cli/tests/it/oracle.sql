@@ -1,4 +1,4 @@
--- One statement a line: cli/tests/oracle.rs runs each on a network and in one process, which must agree.
+-- One statement a line: cli/tests/it/oracle.rs runs each on a network and in one process, which must agree.
 select carrier, origin, count(*) from flights group by grouping sets ((carrier),(origin),()) order by 1,2,3
 select carrier, origin, count(*) n from flights group by cube(carrier, origin) order by 1,2,3
 select carrier, origin, count(*) n from flights group by rollup(carrier, origin) order by 1,2,3

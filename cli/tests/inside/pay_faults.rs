@@ -1,11 +1,6 @@
 //! Pay where things go wrong: a coordinator that does not sign vouchers, and a node whose key was taken back.
 
-#![allow(clippy::unwrap_used)]
-
-mod world;
-
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,57 +8,28 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    paid::{ACCOUNT, EXPOSURE, fund, pay},
+    world::{self, Meddler, Nobody, World},
+};
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{Float64Type, UInt64Type},
 };
-use conun_chain::{Backend, ChainConfig, EvmLedger, dev};
-use conun_engine::{EngineConfig, JobOptions, JobState, PayConfig};
+use conun_chain::EvmLedger;
+use conun_engine::{EngineConfig, JobOptions, JobState};
 use conun_network::MemoryNet;
-use conun_node::{PayTerms, till::Till, till_path};
+use conun_node::{till::Till, till_path};
 use conun_types::{
-    AccountId, Amount, Clock, Error, NodeKey, SystemClock,
+    Amount, Clock, Error, SystemClock,
     ledger::Ledger,
     wire::{ControlReply, ControlRequest},
 };
 use futures::TryStreamExt;
-use world::{Meddler, Nobody, World};
 
-const ACCOUNT: AccountId = AccountId([7; 32]);
-const PRICE: Amount = Amount(1_000);
-/// Stages that nodes work for unpaid.
-const EXPOSURE: u32 = 8;
-
-/// The embedded chain in `root`, for transactions of `key`.
-fn ledger(root: &Path, key: &NodeKey) -> Arc<EvmLedger> {
-    let config = ChainConfig::new(Backend::Embedded(root.join("chain")));
-    let (key, connect) = (key.clone(), EvmLedger::connect);
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect(config, key))).unwrap()
-}
-
-/// Terms of a node, and of the coordinator: development account 0 is client and coordinator's purse in one.
-fn pay(root: &Path, node: Option<&NodeKey>) -> (Option<PayTerms>, Option<PayConfig>) {
-    let Some(node) = node else {
-        let config = PayConfig {
-            ledger: ledger(root, &dev::key(0).unwrap()),
-            account: ACCOUNT,
-            price: PRICE,
-            byte_day: Amount::ZERO,
-            dir: root.join("payments"),
-            settle_every: Duration::ZERO,
-        };
-        return (None, Some(config));
-    };
-    let redeem_after = Duration::from_secs(3600);
-    let terms = PayTerms { ledger: ledger(root, node), price: PRICE, exposure: EXPOSURE, redeem_after };
-    (Some(terms), None)
-}
-
-async fn world(nodes: usize, meddler: &Arc<impl Meddler + 'static>) -> (World, Arc<EvmLedger>) {
+async fn paid_world(nodes: usize, meddler: &Arc<impl Meddler + 'static>) -> (World, Arc<EvmLedger>) {
     let world = World::paid(&MemoryNet::new(), nodes, meddler, pay).await;
-    let bank = ledger(world.root.path(), &dev::key(0).unwrap());
-    let deposit: Amount = "1000".parse().unwrap();
-    bank.open(&ACCOUNT, deposit, Some(world.engine.id().address().unwrap()), deposit).await.unwrap();
+    let bank = fund(&world).await;
     (world, bank)
 }
 
@@ -80,7 +46,7 @@ impl Meddler for Miser {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_pay_gets_little_work_and_who_pays_again_gets_more() {
     let miser = Arc::new(Miser(AtomicBool::new(true)));
-    let (world, bank) = world(6, &miser).await;
+    let (world, bank) = paid_world(6, &miser).await;
     let (mut done, mut cost) = (0, Amount::ZERO);
     let refused = loop {
         let (_, record) = world.run().await;
@@ -156,7 +122,7 @@ async fn a_sample_of_a_large_table_is_enough_for_a_quote() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_key_was_taken_back_gets_no_work() {
-    let (world, bank) = world(7, &Arc::new(Nobody)).await;
+    let (world, bank) = paid_world(7, &Arc::new(Nobody)).await;
     let node = &world.nodes[0];
     let worked = || Till::read(&till_path(&world.root.path().join("node-0"))).unwrap().stages().len();
     while worked() == 0 {

@@ -1,14 +1,11 @@
 //! The dataframe example, as its reader would run it: a coordinator inside a program, beside the devnet's own.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-#[path = "../examples/dataframe.rs"]
+#[path = "../../examples/dataframe.rs"]
 #[allow(dead_code, reason = "its main function prints what is checked here")]
-mod dataframe;
+mod example;
 
+use crate::common::{Devnet, flights, stdout};
 use arrow::array::AsArray;
-use common::{Devnet, flights, stdout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataframe_job_of_another_program_is_verified_on_the_same_nodes() {
@@ -19,7 +16,7 @@ async fn a_dataframe_job_of_another_program_is_verified_on_the_same_nodes() {
     let addresses: Vec<String> =
         status["nodes"].as_array().unwrap().iter().map(|n| n["address"].as_str().unwrap().to_owned()).collect();
     let dir = tempfile::tempdir().unwrap();
-    let (answer, verified) = dataframe::slowest_carriers(&addresses, dir.path()).await.unwrap();
+    let (answer, verified) = example::slowest_carriers(&addresses, dir.path()).await.unwrap();
     assert_eq!(verified, "quorum");
     let batch = arrow::compute::concat_batches(&answer[0].schema(), &answer).unwrap();
     let carriers: Vec<&str> = match batch.column(0).data_type() {

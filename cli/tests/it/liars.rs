@@ -1,12 +1,8 @@
 //! Networks with liars of every mode: answers stay right, the culprit is named, and nobody else.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{Devnet, assert_fails, flights, run, stdout};
+use crate::common::{Devnet, assert_fails, flights, run, stdout};
 use conun_sql_examples::{Case, NYCFLIGHTS13, TpchScale, tpch};
 use serde_json::Value;
 

@@ -1,17 +1,13 @@
 //! Constructs that are pinned or rewritten, on a network of real runner processes: replicas agree, two runs give the same
 //! bits, and volunteers do all the work.
 
-#![allow(clippy::unwrap_used)]
-
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{Nobody, World};
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use conun_engine::{JobOptions, JobRecord, JobState};
 use conun_network::MemoryNet;
 use futures::TryStreamExt;
-use world::{Nobody, World};
 
 /// As many as the tables' code needs.
 const NODES: usize = 6;

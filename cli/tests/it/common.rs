@@ -1,7 +1,5 @@
 //! Runs the built `conun`, alone or with a devnet of real processes that is always taken down.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},

@@ -1,12 +1,8 @@
 //! TPC-H over networks of real processes: right answers, and the same bits on three nodes as on six.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::path::Path;
 
-use common::{Devnet, stdout};
+use crate::common::{Devnet, stdout};
 use conun_sql_examples::{TpchScale, tpch};
 
 const TABLES: [&str; 8] = ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"];
