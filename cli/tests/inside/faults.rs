@@ -17,8 +17,8 @@ use conun_engine::{JobOptions, JobState};
 use conun_network::MemoryNet;
 use conun_node::{LiarMode, NodeConfig};
 use conun_types::{
-    Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, TaskOffer, Vote, WorkUnits, eip712::Domain,
-    port::OfferReply,
+    Answer, Failure, NodeId, NodeKey, OsRng, Outcome, SignedReceipt, Source, TaskOffer, Vote, WorkUnits,
+    eip712::Domain, port::OfferReply,
 };
 
 /// Takes every holder of a shuffle block off the network, as soon as a task is about to read one.
@@ -37,7 +37,8 @@ impl Meddler for Assassin {
     async fn before(&self, node: NodeId, offer: &TaskOffer) {
         self.asked.lock().unwrap().insert(node);
         // Blocks of a job come with a capability, shards of tables do not.
-        let block = offer.sources.iter().find(|s| s.holders.iter().any(|h| h.capability.is_some()));
+        let of_others = |s: &&Source| s.holders.iter().all(|h| h.capability.is_some() && h.peer.id != node);
+        let block = offer.sources.iter().find(of_others);
         let Some(block) = block.filter(|_| self.armed.swap(false, Ordering::SeqCst)) else { return };
         let holders: Vec<NodeId> = block.holders.iter().map(|h| h.peer.id).collect();
         holders.iter().for_each(|id| self.net.set_offline(*id, true));
