@@ -43,6 +43,7 @@ macro_rules! no_expressions {
 }
 
 /// The methods of a plan without expressions over one `input`; the closure makes the same plan over another.
+#[macro_export]
 macro_rules! one_input_plan {
     ($again:expr) => {
         fn children(&self) -> Vec<&std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
@@ -72,5 +73,3 @@ macro_rules! one_input_plan {
         }
     };
 }
-
-pub(crate) use one_input_plan;

@@ -7,6 +7,7 @@
 
 mod joins;
 mod lower;
+mod planner;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,13 +22,10 @@ use ballista_core::{
         scheduler::{ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification},
     },
 };
-use ballista_scheduler::{
-    planner::DefaultDistributedPlanner,
-    state::{
-        execution_graph::{ExecutionGraph, StaticExecutionGraph, create_task_info},
-        execution_stage::ExecutionStage,
-        task_builder::restrict_plan_to_partitions,
-    },
+use ballista_scheduler::state::{
+    execution_graph::{ExecutionGraph, StaticExecutionGraph, create_task_info},
+    execution_stage::ExecutionStage,
+    task_builder::restrict_plan_to_partitions,
 };
 use conun_types::{Error, InputBlock, JobId, OutputBlock, OutputSpec, Result, Volume};
 use datafusion::{
@@ -85,7 +83,7 @@ impl StageGraph {
     pub(crate) fn new(job: JobId, plan: Arc<dyn ExecutionPlan>, config: SessionConfig) -> Result<Self> {
         let plan = joins::gather_right_sides(plan)?;
         let config = Arc::new(config.with_option_extension(BallistaConfig::default()));
-        let mut planner = DefaultDistributedPlanner::new();
+        let mut planner = planner::Planner::new();
         let id = job.to_string().into();
         let mut graph =
             StaticExecutionGraph::new("conun", &id, "", "", plan, 0, config, &mut planner, None).map_err(plan_error)?;

@@ -165,3 +165,19 @@ async fn a_shuffle_has_more_partitions_where_there_is_more_data() {
     let last = tasks.iter().map(|(key, ..)| key.stage).max();
     assert_eq!(tasks.iter().filter(|(key, ..)| Some(key.stage) == last).count(), 5);
 }
+
+/// Stages of `sql`, and how often each mode of a join is among their tasks' plans.
+async fn joins(sql: &str) -> (usize, usize, usize) {
+    let mut graph = graph(sql, 2).await;
+    let plans = drive(&mut graph, false);
+    let stages = plans.iter().map(|(key, ..)| key.stage).collect::<std::collections::BTreeSet<_>>().len();
+    let with = |mode: &str| plans.iter().filter(|(_, _, plan)| plan.contains(mode)).count();
+    (stages, with("mode=Partitioned"), with("mode=CollectLeft"))
+}
+
+#[tokio::test]
+async fn a_join_by_partitions_is_no_broadcast_beside_and_a_small_side_still_is() {
+    // Two scans, and the join in four tasks; the counts are added up by one more.
+    assert_eq!(joins("select count(*) from t join u on t.k = u.k").await, (4, 4, 0));
+    assert_eq!(joins("select count(*) from t join small on t.k = small.k").await, (3, 0, 2));
+}

@@ -51,7 +51,7 @@ impl ExecutionPlan for LoneTopKExec {
         &self.properties
     }
 
-    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.expr.clone(), plan.fetch));
+    crate::one_input_plan!(|plan: &Self, input| Self::new(input, plan.expr.clone(), plan.fetch));
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         sort(&self.input, &self.expr, self.fetch).execute(partition, context)

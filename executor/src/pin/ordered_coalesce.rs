@@ -61,7 +61,7 @@ impl ExecutionPlan for OrderedCoalesceExec {
         vec![false]
     }
 
-    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.fetch));
+    crate::one_input_plan!(|plan: &Self, input| Self::new(input, plan.fetch));
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.clone();

@@ -109,7 +109,7 @@ impl ExecutionPlan for SortedStatesExec {
         vec![true]
     }
 
-    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.columns.clone()));
+    crate::one_input_plan!(|plan: &Self, input| Self::new(input, plan.columns.clone()));
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let columns = self.columns.clone();

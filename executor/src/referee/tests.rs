@@ -117,7 +117,7 @@ impl ExecutionPlan for BentExec {
         self.input.properties()
     }
 
-    crate::plan_node::one_input_plan!(|plan: &Self, input| Self { input, ..plan.clone() });
+    crate::one_input_plan!(|plan: &Self, input| Self { input, ..plan.clone() });
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
         let (bend, touched) = (self.bend, self.touched.clone());

@@ -159,7 +159,7 @@ impl ExecutionPlan for TapExec {
         vec![false]
     }
 
-    crate::plan_node::one_input_plan!(|plan: &Self, input| Self::new(input, plan.number, plan.recorder.clone()));
+    crate::one_input_plan!(|plan: &Self, input| Self::new(input, plan.number, plan.recorder.clone()));
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (tap, end) = (self.clone(), self.clone());
