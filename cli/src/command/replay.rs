@@ -10,7 +10,10 @@ use conun_executor::{
 use conun_types::{Cid, Error, ErrorKind, NodeId, OutputBlock, Result, task::outputs_root};
 use serde::Serialize;
 
-use crate::evidence::{Evidence, MOST_TIME, check_profile, failed, runner};
+use crate::{
+    evidence::{Evidence, MOST_TIME, check_profile, failed, runner},
+    print::plain,
+};
 
 /// A disputed task and what came of running it again.
 #[derive(Serialize)]
@@ -171,8 +174,8 @@ fn wrong_block(claimed: &[OutputBlock], output: &TaskOutput, evidence: Option<&E
 pub(crate) fn tell(replayed: &Replayed) -> Vec<String> {
     let name = format!("stage {}, task {}", replayed.stage, replayed.task);
     let mut lines = vec![match (&replayed.skipped, &replayed.wrong) {
-        (Some(why), _) => format!("dispute    {name}: not run again, {why}"),
-        (None, Some(wrong)) => format!("dispute    {name}: run again, {wrong}"),
+        (Some(why), _) => format!("dispute    {name}: not run again, {}", plain(why)),
+        (None, Some(wrong)) => format!("dispute    {name}: run again, {}", plain(wrong)),
         (None, None) => format!("dispute    {name}: run again"),
     }];
     for claim in &replayed.claims {
@@ -260,5 +263,9 @@ mod tests {
         assert!(skipped.iter().all(|why| why.contains("600 s") && why.contains("together")), "{skipped:?}");
         assert_eq!(outcome(&told).map_err(|error| error.kind), Err(ErrorKind::Data), "it is not all that there is");
         assert!(told.iter().all(|task| task.wrong.is_none()));
+
+        let dispute = transcript.disputes().remove(0);
+        let rude = judge(dispute, Err(Left::Failed(Error::verification("no variant `\u{1b}[2J`"))), None);
+        assert!(!tell(&rude).concat().contains(char::is_control), "a terminal would obey: {:?}", tell(&rude));
     }
 }
