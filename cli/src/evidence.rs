@@ -18,8 +18,9 @@ use rustix::fs::{Mode, OFlags};
 
 /// Bytes of a transcript or a trace at most.
 const MOST_JSON: u64 = 256 << 20;
-/// How long a task may take to be run again, traced or decided: evidence may come from somebody who wants to waste time.
-const MOST_TIME: Duration = Duration::from_secs(600);
+/// How long a task may take to be run again, traced or decided, and all disputes of a transcript together: evidence may come
+/// from somebody who wants to waste time.
+pub(crate) const MOST_TIME: Duration = Duration::from_secs(600);
 /// Name of the transcript in its folder.
 const TRANSCRIPT: &str = "transcript.json";
 /// Name of the folder of blocks in it.
@@ -145,13 +146,13 @@ impl InputSource for Evidence {
 }
 
 /// A runner for strangers' plans, as nodes have them: a child process without network, keys and files. It is given up after
-/// [`MOST_TIME`].
+/// `most`, which is [`MOST_TIME`] at most.
 ///
 /// # Errors
 /// Where this program cannot be found.
-pub(crate) fn runner() -> Result<RunnerPool> {
+pub(crate) fn runner(most: Duration) -> Result<RunnerPool> {
     let command = std::env::current_exe().map_err(|e| Error::from(e).context("this program cannot be found"))?;
-    Ok(RunnerPool::new(RunnerConfig { command, args: vec!["runner".into()], max: 1 }).within(MOST_TIME))
+    Ok(RunnerPool::new(RunnerConfig { command, args: vec!["runner".into()], max: 1 }).within(most.min(MOST_TIME)))
 }
 
 /// Whether this program runs tasks as the one of `envelope` was run.

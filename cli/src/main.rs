@@ -70,7 +70,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<()> {
 
 /// One line, a hint where there is one, and the kind's exit code.
 fn report(error: &Error) -> ExitCode {
-    print::tell(&format!("error: {}", error.message.replace('\n', " ")));
+    print::tell(&format!("error: {}", print::plain(&error.message)));
     if let Some(hint) = &error.hint {
         print::tell(&format!("hint: {hint}"));
     }

@@ -8,11 +8,29 @@ use unicode_width::UnicodeWidthStr;
 
 /// Prints a line; a reader that went away ends the command quietly.
 pub(crate) fn line(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match write_line(text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => other.map_err(Error::from),
     }
+}
+
+/// Prints what a command found, and gives its `outcome` back: it is the exit code also where nobody reads on
+/// (`conun job verify JOB | head -1`).
+pub(crate) fn found(text: &str, outcome: Result<()>) -> Result<()> {
+    match write_line(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => outcome.and(Err(error.into())),
+        _ => outcome,
+    }
+}
+
+fn write_line(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
+}
+
+/// `text` on one line, without control characters: parts of it may be a stranger's, and a terminal would obey them.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// Tells `text` on stderr. Where nobody listens any more (`2>&1 | head`), there is nobody left to tell that either.
@@ -22,12 +40,22 @@ pub(crate) fn tell(text: &str) {
 
 /// Prints `value` as JSON over several lines.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    line(&serde_json::to_string_pretty(value).map_err(|e| Error::internal(e.to_string()))?)
+    line(&json_text(value)?)
+}
+
+/// `value` as JSON over several lines.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// Prints `value` as JSON on one line.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
-    line(&serde_json::to_string(value).map_err(|e| Error::internal(e.to_string()))?)
+    line(&json_text_line(value)?)
+}
+
+/// `value` as JSON on one line.
+pub(crate) fn json_text_line(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// Lays out `rows` in columns two spaces apart; columns whose header starts with `>` stand to the right.

@@ -56,7 +56,7 @@ impl Transcript {
     ///
     /// # Errors
     /// Verification where it is another one. Data where that is not to be known: the transcript does not list what an
-    /// earlier stage made.
+    /// earlier stage made, or lists it and it is not accepted.
     pub fn envelope(&self, dispute: &Dispute, bytes: &[u8]) -> Result<TaskEnvelope> {
         let (stage, task) = (dispute.stage, dispute.task);
         let wrong = |what: &str| Error::verification(format!("the evidence of stage {stage}, task {task}: {what}"));
@@ -72,28 +72,51 @@ impl Transcript {
         if receipts.into_iter().any(|receipt| (receipt.inputs_root, receipt.profile) != (root, profile)) {
             return Err(wrong("a receipt is for other inputs, or another profile"));
         }
-        let earlier: Vec<_> = self.receipts.iter().filter(|r| r.accepted && r.stage < stage).collect();
-        let made: HashSet<Cid> = earlier.iter().flat_map(|r| &r.outputs).map(|block| block.cid).collect();
-        let Some(block) = envelope.blocks.iter().find(|block| !made.contains(&block.cid)) else { return Ok(envelope) };
-        match earlier.iter().find(|r| !is_listed(r, &earlier)) {
-            Some(maker) => Err(Error::data(format!(
+        self.check_made_earlier(stage, &envelope).map_err(|unmade| match unmade {
+            Unmade::Unknown(why) => Error::data(why),
+            Unmade::Wrong(why) => wrong(&why),
+        })?;
+        Ok(envelope)
+    }
+
+    /// Whether all that a task of `stage` reads was accepted in earlier stages.
+    fn check_made_earlier(&self, stage: u32, envelope: &TaskEnvelope) -> Result<(), Unmade> {
+        let (accepted, others): (Vec<_>, Vec<_>) =
+            self.receipts.iter().filter(|r| r.stage < stage).partition(|r| r.accepted);
+        let made: HashSet<Cid> = accepted.iter().flat_map(|r| &r.outputs).map(|block| block.cid).collect();
+        let Some(block) = envelope.blocks.iter().find(|block| !made.contains(&block.cid)) else { return Ok(()) };
+        // Verdicts are taken back: by an audit that ends without one, or overturned. What was read before that stays read.
+        let is_maker = |r: &&ReceiptRecord| r.outputs.iter().any(|made| made.cid == block.cid) && r.listed().is_some();
+        if let Some(maker) = others.into_iter().find(is_maker) {
+            return Err(Unmade::Unknown(format!(
+                "it reads {}, which stage {}, task {} made, and its verdict was taken back",
+                block.cid, maker.stage, maker.task
+            )));
+        }
+        let root = |r: &ReceiptRecord| r.receipt.receipt.outputs_root;
+        let listed: HashSet<_> = accepted.iter().filter(|r| r.listed().is_some()).map(|r| root(r)).collect();
+        match accepted.iter().find(|r| !listed.contains(&root(r))) {
+            Some(maker) => Err(Unmade::Unknown(format!(
                 "whether an earlier stage made {} is not to be known: the transcript does not list the blocks of stage {}, \
                  task {}",
                 block.cid, maker.stage, maker.task
             ))),
-            None => Err(wrong(&format!("it reads {}, which no earlier stage made", block.cid))),
+            None => Err(Unmade::Wrong(format!("it reads {}, which no earlier stage made", block.cid))),
         }
     }
 }
 
-/// Whether any of `records` lists the blocks that `record` has the root of.
-fn is_listed(record: &ReceiptRecord, records: &[&ReceiptRecord]) -> bool {
-    let root = record.receipt.receipt.outputs_root;
-    records.iter().any(|other| other.receipt.receipt.outputs_root == root && other.listed().is_some())
+/// Why what a task reads is not agreed on.
+enum Unmade {
+    /// It may have been.
+    Unknown(String),
+    /// Nobody made it.
+    Wrong(String),
 }
 
 fn claims(records: &[&ReceiptRecord]) -> Vec<Claim> {
     let mut claims: BTreeMap<[u8; 32], Claim> = BTreeMap::new();
+    let mut named = HashSet::new();
     for record in records {
         let root = record.receipt.receipt.outputs_root;
         let claim = claims.entry(root).or_insert_with(|| Claim {
@@ -105,7 +128,7 @@ fn claims(records: &[&ReceiptRecord]) -> Vec<Claim> {
         if claim.outputs.is_none() {
             claim.outputs = record.listed().map(<[OutputBlock]>::to_vec);
         }
-        if !claim.nodes.contains(&record.node) {
+        if named.insert((root, record.node)) {
             claim.nodes.push(record.node);
         }
     }
@@ -238,6 +261,12 @@ mod tests {
         // A task that reads what it or a later stage makes would go round in a circle.
         let circular = envelope(2, Some(2));
         assert!(refused(&votes(1, &circular)?, &circular).contains("no earlier stage"));
+        // An audit that ended open takes the verdict back: that proves nothing against its coordinator.
+        let mut taken_back = honest.clone();
+        taken_back.receipts[0].accepted = false;
+        let told = taken_back.envelope(&taken_back.disputes()[0], &codec::encode(&second)?).unwrap_err();
+        assert_eq!(told.kind, conun_types::ErrorKind::Data);
+        assert!(told.message.contains("its verdict was taken back"), "{}", told.message);
         let mut other = honest.clone();
         other.receipts[2].receipt.receipt.inputs_root = [0; 32];
         assert!(refused(&other, &second).contains("other inputs"));

@@ -157,28 +157,43 @@ impl<'a> Gathering<'a> {
 
     /// The envelope and what it reads: all of it or nothing more, as with a part of them a task cannot be run again.
     async fn inputs(&mut self, case: &Case<'_>) {
-        let envelope = case.envelope;
-        let volumes = envelope.shards.iter().map(|s| s.volume).chain(envelope.blocks.iter().map(|b| b.volume));
-        let largest = volumes.map(|v| v.bytes).max().unwrap_or(0);
-        if !self.keep(Cid::raw(case.bytes), case.bytes.clone())
-            || !self.has_room(envelope.input_volume().bytes, largest)
-        {
+        if !self.keep(Cid::raw(case.bytes), case.bytes.clone()) {
             return;
         }
-        for shard in &envelope.shards {
-            if !self.blocks.contains_key(&shard.cid) {
-                let Some(bytes) = self.shelves.shard(&shard.cid).await else { return missing(&shard.cid) };
-                self.keep(shard.cid, bytes);
-            }
-        }
-        for block in &envelope.blocks {
-            if !self.blocks.contains_key(&block.cid) && !self.input_block(block.cid).await {
-                return missing(&block.cid);
-            }
+        let Some(read) = self.read_inputs(case.envelope).await else { return };
+        for (cid, bytes) in read {
+            self.keep(cid, bytes);
         }
     }
 
-    async fn input_block(&mut self, cid: Cid) -> bool {
+    /// What a task reads and is not kept yet; none where it has no room or cannot be had whole.
+    async fn read_inputs(&mut self, envelope: &TaskEnvelope) -> Option<BTreeMap<Cid, Bytes>> {
+        let shards = envelope.shards.iter().map(|s| (s.cid, s.volume.bytes));
+        let blocks = envelope.blocks.iter().map(|b| (b.cid, b.volume.bytes));
+        let mut wanted: BTreeMap<Cid, u64> = shards.chain(blocks).collect();
+        wanted.retain(|cid, _| !self.blocks.contains_key(cid));
+        let largest = wanted.values().copied().max().unwrap_or(0);
+        let total = wanted.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        if !self.has_room(total, largest) {
+            return None;
+        }
+        let shards: HashSet<Cid> = envelope.shards.iter().map(|shard| shard.cid).collect();
+        let mut read = BTreeMap::new();
+        for cid in wanted.into_keys() {
+            let bytes = match shards.contains(&cid) {
+                true => self.shelves.shard(&cid).await,
+                false => self.input_block(cid).await,
+            };
+            let Some(bytes) = bytes else {
+                missing(&cid);
+                return None;
+            };
+            read.insert(cid, bytes);
+        }
+        Some(read)
+    }
+
+    async fn input_block(&mut self, cid: Cid) -> Option<Bytes> {
         let mut makers = self.shelves.makers(&cid);
         makers.sort_by_key(|holder| {
             let node = &holder.peer.id;
@@ -186,11 +201,11 @@ impl<'a> Gathering<'a> {
         });
         for holder in makers {
             match self.shelves.block(cid, &holder).await {
-                Some(bytes) => return self.keep(cid, bytes),
+                Some(bytes) => return Some(bytes),
                 None => *self.failures.entry(holder.peer.id).or_default() += 1,
             }
         }
-        false
+        None
     }
 
     /// What each node claims that was not accepted, within its share.
@@ -372,5 +387,21 @@ mod tests {
         let small = nodes.input(&[&honest], 9, 4_000);
         let found = gathered(&nodes, &[Scene::new(0, &large, &[]), Scene::new(1, &[small], &[])]).await;
         assert!(found.contains(&small.cid) && !large.iter().any(|block| found.contains(&block.cid)));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_already_needs_no_room_and_what_is_of_no_use_takes_none() {
+        let (honest, gone) = (node(), node());
+        let mut nodes = Nodes::default();
+        let shared = nodes.input(&[&honest], 1, 4_000);
+        let more = nodes.input(&[&honest], 2, 3_000);
+        let found = gathered(&nodes, &[Scene::new(0, &[shared], &[]), Scene::new(1, &[shared, more], &[])]).await;
+        assert!(found.contains(&more.cid), "one of its inputs was there");
+
+        let (useless, lost) = (nodes.input(&[&honest], 3, 4_000), nodes.input(&[&gone], 4, 100));
+        nodes.held.remove(&gone.peer.id);
+        let fits = nodes.input(&[&honest], 5, 8_000);
+        let found = gathered(&nodes, &[Scene::new(0, &[useless, lost], &[]), Scene::new(1, &[fits], &[])]).await;
+        assert!(found.contains(&fits.cid) && !found.contains(&useless.cid), "a part of the inputs is of no use");
     }
 }

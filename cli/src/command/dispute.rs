@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::{DecideDispute, SaveEvidence, TaskName, TraceTask},
     context::Context,
-    evidence::{self, Evidence, check_profile, failed, read_json, read_transcript, runner},
+    evidence::{self, Evidence, MOST_TIME, check_profile, failed, read_json, read_transcript, runner},
     human, print,
 };
 
@@ -111,7 +111,7 @@ fn pick(disputes: Vec<Dispute>, task: Option<TaskName>) -> Result<Dispute> {
 /// Runs a disputed task and tells what every operator gives; its batches are added to the evidence.
 pub(crate) async fn trace(args: TraceTask) -> Result<()> {
     let case = Case::open(&args.dir, args.task)?;
-    let traced = runner()?.trace(&case.envelope, &case.bytes, &case.evidence).await.map_err(failed)?;
+    let traced = runner(MOST_TIME)?.trace(&case.envelope, &case.bytes, &case.evidence).await.map_err(failed)?;
     for (cid, bytes) in &traced.batches {
         case.evidence.add(*cid, bytes)?;
     }
@@ -161,7 +161,7 @@ pub(crate) async fn decide(args: DecideDispute) -> Result<()> {
         return Err(Error::usage("a dispute has two parties"));
     };
     let question = Question { envelope: case.envelope.clone(), votes, traces };
-    let ruling = runner()?.decide(&question, &case.evidence).await.map_err(failed)?;
+    let ruling = runner(MOST_TIME)?.decide(&question, &case.evidence).await.map_err(failed)?;
     let side = |party: Party| nodes.get(party as usize).cloned();
     let decision = Decision {
         job: case.transcript.job,

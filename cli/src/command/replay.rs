@@ -1,5 +1,7 @@
 //! Disputed tasks, run again from evidence: who was right, and where the others differ.
 
+use std::time::{Duration, Instant};
+
 use conun_engine::{Claim, Dispute, Transcript};
 use conun_executor::{
     TaskOutput,
@@ -8,7 +10,10 @@ use conun_executor::{
 use conun_types::{Cid, Error, ErrorKind, NodeId, OutputBlock, Result, task::outputs_root};
 use serde::Serialize;
 
-use crate::evidence::{Evidence, check_profile, failed, runner};
+use crate::{
+    evidence::{Evidence, MOST_TIME, check_profile, failed, runner},
+    print::plain,
+};
 
 /// A disputed task and what came of running it again.
 #[derive(Serialize)]
@@ -68,13 +73,23 @@ impl From<Error> for Left {
     }
 }
 
-/// Runs every disputed task of a verified transcript again. Whatever comes of one, the others are run, too.
+/// Runs every disputed task of a verified transcript again. Whatever comes of one, the others are run, too, as far as
+/// [`MOST_TIME`] goes for all of them: nobody knows how many a stranger has made up.
 pub(crate) async fn all(transcript: &Transcript, evidence: Option<&Evidence>) -> Vec<Replayed> {
+    all_before(transcript, evidence, Instant::now() + MOST_TIME).await
+}
+
+async fn all_before(transcript: &Transcript, evidence: Option<&Evidence>, end: Instant) -> Vec<Replayed> {
     let mut replayed = Vec::new();
     for dispute in transcript.disputes() {
+        let left = end.saturating_duration_since(Instant::now());
         let made = match evidence {
-            Some(evidence) => again(transcript, &dispute, evidence).await,
             None => Err(Left::Unknown("no evidence was given".to_owned())),
+            Some(_) if left.is_zero() => Err(Left::Failed(Error::data(format!(
+                "it was not come to within the {} s that all disputes together may take",
+                MOST_TIME.as_secs()
+            )))),
+            Some(evidence) => again(transcript, &dispute, evidence, left).await,
         };
         replayed.push(judge(dispute, made, evidence));
     }
@@ -102,8 +117,13 @@ fn blocks(output: &TaskOutput) -> Vec<OutputBlock> {
     output.blocks.iter().map(|(block, _)| *block).collect()
 }
 
-/// What the task gives.
-async fn again(transcript: &Transcript, dispute: &Dispute, evidence: &Evidence) -> Result<TaskOutput, Left> {
+/// What the task gives, within `most`.
+async fn again(
+    transcript: &Transcript,
+    dispute: &Dispute,
+    evidence: &Evidence,
+    most: Duration,
+) -> Result<TaskOutput, Left> {
     let Some(bytes) = evidence.get(&dispute.task_cid)? else {
         return Err(Left::Unknown("its envelope is not among the evidence".to_owned()));
     };
@@ -114,7 +134,7 @@ async fn again(transcript: &Transcript, dispute: &Dispute, evidence: &Evidence) 
             return Err(Left::Unknown(format!("its input {cid} is not among the evidence")));
         }
     }
-    Ok(runner()?.run(&envelope, &bytes, evidence).await.map_err(failed)?)
+    Ok(runner(most)?.run(&envelope, &bytes, evidence).await.map_err(failed)?)
 }
 
 fn judge(dispute: Dispute, made: Result<TaskOutput, Left>, evidence: Option<&Evidence>) -> Replayed {
@@ -154,8 +174,8 @@ fn wrong_block(claimed: &[OutputBlock], output: &TaskOutput, evidence: Option<&E
 pub(crate) fn tell(replayed: &Replayed) -> Vec<String> {
     let name = format!("stage {}, task {}", replayed.stage, replayed.task);
     let mut lines = vec![match (&replayed.skipped, &replayed.wrong) {
-        (Some(why), _) => format!("dispute    {name}: not run again, {why}"),
-        (None, Some(wrong)) => format!("dispute    {name}: run again, {wrong}"),
+        (Some(why), _) => format!("dispute    {name}: not run again, {}", plain(why)),
+        (None, Some(wrong)) => format!("dispute    {name}: run again, {}", plain(wrong)),
         (None, None) => format!("dispute    {name}: run again"),
     }];
     for claim in &replayed.claims {
@@ -183,5 +203,69 @@ fn tell_place(place: &WrongBlock) -> String {
     match &value.column {
         Some(column) => format!("{row}, {column}: said {}, is {}", text(&value.said), text(&value.is)),
         None => format!("{row}: another number of rows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conun_engine::ReceiptRecord;
+    use conun_types::{
+        AccountId, Amount, JobId, NodeKey, OsRng, SignedOrder, SignedReceipt, TaskOrder, TaskReceipt, WorkUnits,
+        eip712::Domain,
+    };
+
+    use super::*;
+
+    const JOB: JobId = JobId([7; 16]);
+
+    fn record(task: u32, vote: u8) -> ReceiptRecord {
+        let (node, domain, task_cid) = (NodeKey::generate(&OsRng), Domain::default(), Cid::raw(&[task as u8]));
+        let order = TaskOrder {
+            account: AccountId::default(),
+            job: JOB,
+            task_cid,
+            provider: node.id(),
+            nonce: 1,
+            price: Amount::ZERO,
+            deadline: 9,
+        };
+        let receipt = TaskReceipt {
+            order_hash: order.struct_hash().unwrap(),
+            provider: node.address(),
+            profile: [0; 32],
+            inputs_root: [0; 32],
+            outputs_root: [vote; 32],
+            rows: 1,
+            bytes: 1,
+            units: WorkUnits(1),
+        };
+        ReceiptRecord {
+            stage: 1,
+            task,
+            task_cid,
+            node: node.id(),
+            accepted: vote == 1,
+            order: SignedOrder::sign(order, &domain, &node).unwrap(),
+            receipt: SignedReceipt::sign(receipt, &domain, &node),
+            outputs: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_disputes_of_a_transcript_together_have_an_end() {
+        let receipts = [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(task, vote)| record(task, vote)).to_vec();
+        let transcript = Transcript { job: JOB, domain: Domain::default(), liars: Vec::new(), receipts, seal: None };
+        let dir = tempfile::tempdir().unwrap();
+        let evidence = Evidence::new(dir.path().to_owned());
+        let told = all_before(&transcript, Some(&evidence), Instant::now()).await;
+        let skipped: Vec<_> = told.iter().filter_map(|task| task.skipped.as_deref()).collect();
+        assert_eq!(skipped.len(), 2);
+        assert!(skipped.iter().all(|why| why.contains("600 s") && why.contains("together")), "{skipped:?}");
+        assert_eq!(outcome(&told).map_err(|error| error.kind), Err(ErrorKind::Data), "it is not all that there is");
+        assert!(told.iter().all(|task| task.wrong.is_none()));
+
+        let dispute = transcript.disputes().remove(0);
+        let rude = judge(dispute, Err(Left::Failed(Error::verification("no variant `\u{1b}[2J`"))), None);
+        assert!(!tell(&rude).concat().contains(char::is_control), "a terminal would obey: {:?}", tell(&rude));
     }
 }

@@ -50,13 +50,14 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
     let outcome = replay::outcome(&disputes);
     if args.listing.json {
         let (ok, skipped) = (outcome.is_ok(), disputes.iter().filter(|task| task.skipped.is_some()).count());
-        print::json(&Report { ok, verified, expected, skipped, settled, disputes })?;
-        return outcome;
+        return print::found(
+            &print::json_text(&Report { ok, verified, expected, skipped, settled, disputes })?,
+            outcome,
+        );
     }
     let mut lines = tell(&verified, expected, settled.as_ref());
     lines.extend(disputes.iter().flat_map(replay::tell));
-    print::line(&lines.join("\n"))?;
-    outcome
+    print::found(&lines.join("\n"), outcome)
 }
 
 /// Anybody can sign a transcript of made-up tasks with keys of their own: only who knows the coordinator can tell.

@@ -291,3 +291,20 @@ fn nothing_but_plain_files_is_read_of_a_strangers_folder() {
 fn what_a_user_names_is_read_within_bounds() {
     assert_fails(&run(&["job", "verify", "/dev/zero", "--offline"]), 3, &["too large"]);
 }
+
+#[test]
+fn the_exit_code_is_that_of_the_outcome_also_where_nobody_reads_it() {
+    let honest = Scene::honest();
+    let mut failing = Scene::new();
+    failing.task("select v / (v - v) as w from t", |_| {});
+    failing.write();
+    for (scene, code) in [(&honest, 0), (&failing, 3)] {
+        for json in [&[][..], &["--json"]] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut verify = common::conun();
+            verify.args(["job", "verify", "--offline", scene.dir.to_str().unwrap()]).args(json).stdout(writer);
+            assert_eq!(verify.output().unwrap().status.code(), Some(code), "{json:?}");
+        }
+    }
+}

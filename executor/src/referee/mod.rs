@@ -17,24 +17,30 @@
 mod agreed;
 mod question;
 mod rows;
+mod step;
 #[cfg(test)]
 mod tests;
 mod witness;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    pin::pin,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use conun_types::{Cid, Failure, OutputBlock, TaskEnvelope};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::StreamExt;
+use futures::future::{Either, select};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
-use self::agreed::AgreedExec;
+use self::agreed::{AgreedExec, AgreedRows, Ask, NamedBatch};
+use self::step::LastStep;
 use crate::{
-    canonical, failure,
     inputs::TaskInputs,
-    run::{Ready, run_rewritten},
-    trace::{Batches, MAX_BATCHES, OperatorTrace, Outline, isolate},
+    trace::{Batches, MAX_BATCHES, OperatorTrace, Outline},
 };
 
 pub use self::question::Question;
@@ -123,10 +129,19 @@ pub async fn decide<'a>(
     if let Some(why) = outline.untraceable {
         return open(format!("it stays open: the task cannot be traced, {why}"));
     }
-    let mut referee = Referee { envelope, outline, votes, witnesses, inputs, roots: Default::default(), read: 0 };
+    let mut referee = Referee {
+        envelope,
+        outline,
+        votes,
+        witnesses,
+        inputs,
+        roots: Default::default(),
+        read: 0,
+        seen: HashSet::new(),
+    };
     match referee.narrow().await {
         Ok(found) => referee.run_last_step(found).await,
-        Err(Silent { party, why }) => Ok(Ruling { right: party.map(Party::other), place: None, why }),
+        Err(silent) => Ok(silent.ruling(None)),
     }
 }
 
@@ -141,6 +156,10 @@ impl Silent {
     fn open(party: Party, failure: &Failure) -> Self {
         let why = format!("it stays open: what the {party} party says is not to be had: {failure}");
         Self { party: None, why }
+    }
+
+    fn ruling(self, place: Option<Place>) -> Ruling {
+        Ruling { right: self.party.map(Party::other), place, why: self.why }
     }
 }
 
@@ -160,11 +179,13 @@ struct Referee<'a> {
     inputs: Arc<dyn TaskInputs>,
     /// The root of each operator, by party.
     roots: [Vec<[u8; 32]>; 2],
-    /// Bytes of batches that the parties were asked for.
+    /// Bytes of batches that the last step read, each counted once.
     read: usize,
+    /// Which these are.
+    seen: HashSet<Cid>,
 }
 
-/// Bytes of agreed batches that a referee takes at most.
+/// Bytes of agreed batches that a last step may read.
 const MOST_READ: usize = 1 << 30;
 
 const PARTIES: [Party; 2] = [Party::First, Party::Second];
@@ -242,29 +263,21 @@ impl Referee<'_> {
     async fn run_last_step(&mut self, found: Found) -> Result<Ruling, Failure> {
         let Found { place, batches } = found;
         let mut agreed = HashMap::new();
-        let mut blocks = HashMap::new();
         for number in self.outline.needs(place.operator) {
-            match self.agreed(number, &mut blocks).await {
-                Ok(operator) => agreed.insert(number, operator),
-                Err(Silent { party, why }) => {
-                    return Ok(Ruling { right: party.map(Party::other), place: Some(place), why });
-                }
+            match self.agreed(number).await {
+                Ok(partitions) => agreed.insert(number, Arc::new(partitions)),
+                Err(silent) => return Ok(silent.ruling(Some(place))),
             };
         }
-        let blocks = Arc::new(blocks);
+        let (asks, asked) = mpsc::unbounded_channel();
         let source = move |number: u32, operator: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
-            let agreed = agreed.get(&number).cloned().unwrap_or_default();
-            Arc::new(AgreedExec::new(operator, agreed, blocks.clone()))
+            let rows = agreed.get(&number).cloned().unwrap_or_default();
+            Arc::new(AgreedExec::new(operator, number, rows, asks.clone()))
         };
-        let fits = match place.operator {
-            0 => {
-                let made = self.write(source).await?;
-                self.votes.map(|vote| vote == made)
-            }
-            _ => {
-                let made = self.rerun(source, &place).await?;
-                batches.map(|batch| batch == made)
-            }
+        let step = LastStep { envelope: self.envelope, inputs: self.inputs.clone(), place: &place };
+        let fits = match self.answer_while(asked, step.fits(self.votes, batches, source)).await {
+            Ok(fits) => fits?,
+            Err(silent) => return Ok(silent.ruling(Some(place))),
         };
         let right = match fits {
             [true, false] => Some(Party::First),
@@ -278,71 +291,69 @@ impl Referee<'_> {
         Ok(Ruling { right, place: Some(place), why: why.to_owned() })
     }
 
-    /// The rows of an operator that both agree on, with their bytes. Where one of them read further, its rows are the
-    /// longer ones.
-    async fn agreed(&mut self, number: u32, blocks: &mut HashMap<Cid, Bytes>) -> Result<OperatorTrace, Silent> {
-        let mut agreed = self.operator(Party::First, number).await?;
-        let same = self.roots[0][number as usize - 1] == self.roots[1][number as usize - 1];
-        if !same {
-            let other = self.operator(Party::Second, number).await?;
-            for (ours, theirs) in agreed.partitions.iter_mut().zip(other.partitions) {
-                if (theirs.batches.len(), theirs.ended) > (ours.batches.len(), ours.ended) {
-                    *ours = theirs;
-                }
-            }
-        }
-        for cid in agreed.partitions.iter().flat_map(|p| &p.batches) {
-            if !blocks.contains_key(cid) {
-                let bytes = self.batch(number, *cid).await?;
-                self.read += bytes.len();
-                if self.read > MOST_READ {
-                    let why = format!("it stays open: operator #{number} gave more than {} MiB", MOST_READ >> 20);
-                    return Err(Silent { party: None, why });
-                }
-                blocks.insert(*cid, bytes);
-            }
-        }
-        Ok(agreed)
+    /// By partition, the rows of an operator that both agree on. Where one of them read further, its rows are the longer
+    /// ones, and what it alone names is its to give.
+    async fn agreed(&mut self, number: u32) -> Result<Vec<AgreedRows>, Silent> {
+        let first = self.operator(Party::First, number).await?;
+        let second = match self.roots[0][number as usize - 1] == self.roots[1][number as usize - 1] {
+            true => first.clone(),
+            false => self.operator(Party::Second, number).await?,
+        };
+        let pairs = first.partitions.into_iter().zip(second.partitions);
+        Ok(pairs.map(|(first, second)| AgreedRows::of(first, second)).collect())
     }
 
-    async fn batch(&mut self, number: u32, cid: Cid) -> Result<Bytes, Silent> {
-        let mut why = format!("neither gave batch {cid} of operator #{number}");
-        for witness in &mut self.witnesses {
-            match witness.batch(number, cid).await {
+    /// Runs the last step, and has the parties give the batches that it reads. What it does not read nobody is asked for:
+    /// no party gains or loses by naming rows that the operator has no use for.
+    async fn answer_while<T>(
+        &mut self,
+        mut asked: mpsc::UnboundedReceiver<Ask>,
+        step: impl Future<Output = T>,
+    ) -> Result<T, Silent> {
+        let mut step = pin!(step);
+        loop {
+            let ask = match select(step.as_mut(), pin!(asked.recv())).await {
+                Either::Left((done, _)) => return Ok(done),
+                Either::Right((ask, _)) => ask,
+            };
+            // Nobody is left who could ask.
+            let Some(Ask { number, batch, answer }) = ask else { return Ok(step.await) };
+            let bytes = self.batch(number, batch).await?;
+            if self.seen.insert(batch.cid) {
+                self.read += bytes.len();
+            }
+            // Whoever named it alone: that the operator reads so much was seen here, so that it is no party's fault.
+            if self.read > MOST_READ {
+                let why = format!("it stays open: operator #{number} gave more than {} MiB", MOST_READ >> 20);
+                return Err(Silent { party: None, why });
+            }
+            // An operator that has enough has stopped listening.
+            let _ = answer.send(bytes);
+        }
+    }
+
+    /// The bytes of a batch: of one that both parties name, from either; else from the one that names it.
+    async fn batch(&mut self, number: u32, batch: NamedBatch) -> Result<Bytes, Silent> {
+        let NamedBatch { cid, by } = batch;
+        let mut silent = match by {
+            None => Silent { party: None, why: format!("neither gave batch {cid} of operator #{number}") },
+            Some(party) => {
+                let why =
+                    format!("the {party} party alone named batch {cid} of operator #{number}, and did not give it");
+                Silent { party: by, why }
+            }
+        };
+        for party in PARTIES.into_iter().filter(|party| by.is_none_or(|by| by == *party)) {
+            match self.witnesses[party as usize].batch(number, cid).await {
                 Ok(Some(bytes)) if cid.matches(&bytes) => return Ok(bytes),
                 Ok(_) => {}
                 Err(failure) => {
-                    why = format!("it stays open: batch {cid} of operator #{number} is not to be had: {failure}");
+                    let why = format!("it stays open: batch {cid} of operator #{number} is not to be had: {failure}");
+                    silent = Silent { party: None, why };
                 }
             }
         }
-        Err(Silent { party: None, why })
-    }
-
-    /// The blocks that the writer makes of the first operator's rows.
-    async fn write(
-        &self,
-        mut source: impl FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>,
-    ) -> Result<Vec<OutputBlock>, Failure> {
-        let output = run_rewritten(self.envelope, self.inputs.clone(), |plan| Ok(source(1, &plan))).await?;
-        Ok(output.blocks.into_iter().map(|(block, _)| block).collect())
-    }
-
-    /// The batch at `place`, made by its operator alone; none where its rows end before.
-    async fn rerun(
-        &self,
-        mut source: impl FnMut(u32, &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>,
-        place: &Place,
-    ) -> Result<Option<Cid>, Failure> {
-        let task = Ready::new(self.envelope, self.inputs.clone())?;
-        let operator = isolate(&task.plan, place.operator, &mut source)?;
-        let batches = operator.execute(place.partition as usize, task.context.clone());
-        let mut batches = batches.map_err(|e| failure::of(&e))?.skip(place.batch as usize);
-        let batch = batches.next().await.transpose();
-        task.check()?;
-        let Some(batch) = batch.map_err(|e| failure::of(&e))? else { return Ok(None) };
-        let bytes = canonical::encode(&operator.schema(), &[batch]).map_err(failure::of_encoding)?;
-        Ok(Some(Cid::raw(&bytes)))
+        Err(silent)
     }
 }
 

@@ -17,10 +17,13 @@ use datafusion::{
     },
     prelude::SessionContext,
 };
+use futures::StreamExt;
 
 use super::*;
 use crate::{
-    MemoryInputs, encode_plan, run_task, session_config,
+    MemoryInputs, encode_plan,
+    run::run_rewritten,
+    run_task, session_config,
     trace::{Recorder, TapExec, Trace, record, rewrite_all},
 };
 
@@ -457,4 +460,51 @@ async fn what_cannot_be_traced_stays_open() {
     let ruling = decide(&task, [&honest, &lie], [&mut silent(), &mut liar], nothing()).await.unwrap();
     assert_eq!((ruling.right, ruling.place), (None, None), "who can have no trace has not lost");
     assert!(ruling.why.contains("cannot be traced") && ruling.why.contains("DataSourceExec"), "{}", ruling.why);
+}
+
+#[tokio::test]
+async fn who_alone_names_rows_has_to_give_them_where_they_are_read() {
+    let task = task("select v, k from t where v > 3 limit 7", false).await;
+    let honest = blocks_of(&run_task(&task, nothing()).await.unwrap());
+    let whole = Replay::new(task.clone(), nothing()).trace().await.unwrap().clone();
+    let had_enough = |operator: &OperatorTrace| operator.partitions.iter().all(|p| !p.ended);
+    let child = whole.operators.iter().position(had_enough).unwrap();
+    assert_eq!(whole.operators[child].partitions[0].batches.len(), 1, "{whole:?}");
+    let (limit, place) = (child - 1, Some(child as u32));
+    // A liar whose limit gives something else, and whose child read on, or less, than is true.
+    let mut lie = honest.clone();
+    lie[0].cid = Cid::raw(b"lie");
+    let bent = |bend: &dyn Fn(&mut Vec<Batches>)| {
+        let mut trace = whole.clone();
+        trace.operators[limit].partitions[0].batches[0] = Cid::raw(b"lie");
+        bend(&mut trace.operators[child].partitions);
+        Told::new(Some(trace), nothing())
+    };
+    let shrink = |partitions: &mut Vec<Batches>| partitions[0] = Batches::default();
+    let bends: [(&str, &dyn Fn(&mut Vec<Batches>)); 4] = [
+        ("a made-up batch more", &|partitions| partitions[0].batches.push(Cid::raw(b"made up"))),
+        ("in a partition that nobody asked for", &|partitions| partitions[2].batches.push(Cid::raw(b"made up"))),
+        ("to a made-up end", &|partitions| partitions[0] = Batches { ended: true, ..partitions[0].clone() }),
+        ("nothing", &shrink),
+    ];
+    for (what, bend) in bends {
+        let mut replay = Replay::new(task.clone(), nothing());
+        let ruling = decide(&task, [&honest, &lie], [&mut replay, &mut bent(bend)], nothing()).await.unwrap();
+        assert_eq!((ruling.right, operator_of(&ruling)), (Some(Party::First), place), "{what}: {ruling:?}");
+        let turned = decide(&task, [&lie, &honest], [&mut bent(bend), &mut replay], nothing()).await.unwrap();
+        assert_eq!((turned.right, turned.place), (Some(Party::Second), ruling.place), "{what}");
+    }
+
+    let mut mute = Told::new(Some(whole.clone()), nothing());
+    let ruling = decide(&task, [&honest, &lie], [&mut mute, &mut bent(&shrink)], nothing()).await.unwrap();
+    assert_eq!((ruling.right, operator_of(&ruling)), (Some(Party::Second), place), "{ruling:?}");
+    assert!(ruling.why.contains("the first party alone named batch"), "{}", ruling.why);
+    let failure = Failure::Node("it takes longer than 600s".into());
+    let mut failing = Failing { honest: Replay::new(task.clone(), nothing()), at: "batch", failure };
+    let ruling = decide(&task, [&honest, &lie], [&mut failing, &mut bent(&shrink)], nothing()).await.unwrap();
+    assert!(ruling.right.is_none() && ruling.why.contains("stays open"), "{ruling:?}");
+}
+
+fn operator_of(ruling: &Ruling) -> Option<u32> {
+    ruling.place.as_ref().map(|place| place.operator)
 }

@@ -14,11 +14,12 @@
 //! Besides `Run` there are `Trace`, whose answer has a `Batch` for each batch of every operator and a `Traced`, and
 //! `Decide`, whose answer is `Ruled`: referees run strangers' plans, too.
 //!
-//! A child that is cancelled, dies or talks nonsense is killed and replaced.
+//! A child that is cancelled, dies or talks nonsense is killed and replaced. Control characters are taken out of what it says to people.
 
 mod child;
 mod frame;
 mod pool;
+mod words;
 
 pub use self::child::child_main;
 pub use self::pool::{InputSource, RunnerConfig, RunnerPool};

@@ -20,7 +20,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::frame::{self, Frame, FromRunner, PREFIX, ToRunner};
+use super::{
+    frame::{self, Frame, FromRunner, PREFIX, ToRunner},
+    words,
+};
 use crate::{
     TaskOutput, canonical,
     referee::{Question, Ruling},
@@ -140,7 +143,7 @@ impl RunnerPool {
     pub async fn decide(&self, question: &Question, inputs: &dyn InputSource) -> Result<Ruling, Failure> {
         let body = question.encode().map_err(|e| Failure::Node(e.message))?;
         let take = |header, body: Bytes| match header {
-            FromRunner::Ruled => codec::decode(&body).map(Some),
+            FromRunner::Ruled => codec::decode(&body).map(|ruling| Some(words::ruling(ruling))),
             other => Err(unexpected(&other)),
         };
         self.ask(&ToRunner::Decide, &body, inputs, take).await
@@ -244,7 +247,7 @@ impl Runner {
                     Err(failure) => self.send(&ToRunner::Missing(failure), &[]).await?,
                 },
                 FromRunner::Have(cid) => self.send(&ToRunner::Reuse(inputs.may_reuse(&cid)), &[]).await?,
-                FromRunner::Failed(failure) => return Ok(Err(failure)),
+                FromRunner::Failed(failure) => return Ok(Err(words::failure(failure))),
                 header => {
                     if let Some(done) = take(header, frame.body)? {
                         return Ok(Ok(done));
@@ -275,15 +278,15 @@ impl Runner {
     /// Kills and reaps the child, and tells from its last words what ended it.
     async fn explain(mut self, broken: Error) -> Failure {
         let killed = self.child.kill().await;
-        let words = self.stderr.await.unwrap_or_default();
-        if words.contains(OUT_OF_MEMORY) {
+        let said = self.stderr.await.unwrap_or_default();
+        if said.contains(OUT_OF_MEMORY) {
             return Failure::MemoryExceeded;
         }
         if let Err(error) = killed {
             tracing::warn!(%error, "a runner could not be killed");
         }
-        let last = words.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        tracing::warn!(%broken, stderr = %words.trim(), "a runner died");
+        let last = words::plain(said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default());
+        tracing::warn!(%broken, stderr = %said.trim(), "a runner died");
         Failure::Node(if last.is_empty() { "the runner died".into() } else { format!("the runner died: {last}") })
     }
 }

@@ -264,3 +264,38 @@ async fn whatever_a_runner_is_asked_has_an_end() {
     assert_eq!(outcomes, [late.clone(), late.clone(), late]);
     assert!(runner().decide(&question, &inputs).await.is_ok(), "with its input it is decided");
 }
+
+/// Fails with what a terminal would obey.
+struct Rude;
+
+#[async_trait]
+impl InputSource for Rude {
+    fn may_reuse(&self, _: &Cid) -> bool {
+        true
+    }
+
+    async fn load(&self, _: Cid) -> Result<Bytes, Failure> {
+        Err(Failure::Node("\u{1b}[2J".into()))
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_terminal_obeys_comes_out_of_a_runner() {
+    let (envelope, bytes, inputs) = task("select cast(concat('\u{1b}[2J', v) as bigint) from t").await;
+    let failed = runner().run(&envelope, &bytes, &inputs).await.unwrap_err();
+    assert!(matches!(&failed, Failure::Query(why) if why.contains("' [2J0'")), "{failed:?}");
+
+    let dies = pool("/bin/sh", &["-c", "printf '\\033[2J\\n' >&2; kill -9 $$"]);
+    let failed = dies.run(&envelope, &bytes, &inputs).await.unwrap_err();
+    assert_eq!(failed, Failure::Node("the runner died:  [2J".into()));
+
+    let (envelope, _, inputs) = task(SUM).await;
+    let (output, honest) = record(&envelope, memory(&inputs)).await.unwrap();
+    let votes: Vec<_> = output.blocks.iter().map(|(block, _)| *block).collect();
+    let mut lie = votes.clone();
+    lie[0].rows += 1;
+    let question = Question { envelope, votes: [votes, lie], traces: [Some(honest.clone()), Some(honest)] };
+    let ruling = runner().decide(&question, &Rude).await.unwrap();
+    assert!(ruling.why.contains("stays open") && ruling.why.contains(" [2J"), "{ruling:?}");
+    assert!(!ruling.why.contains(char::is_control), "{ruling:?}");
+}

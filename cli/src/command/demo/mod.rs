@@ -27,12 +27,8 @@ pub(crate) async fn run(args: Demo) -> Result<()> {
         }
     };
     story.end();
-    if args.json {
-        print::json_line(&report)?;
-    } else {
-        print::line(&report::summary(&report))?;
-    }
-    verdict(&report)
+    let text = if args.json { print::json_text_line(&report)? } else { report::summary(&report) };
+    print::found(&text, verdict(&report))
 }
 
 /// The demo fails by name of what did not hold.
