@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::common::{assert_fails, json, run, stdout};
+use crate::common::{assert_fails, conun, json, run, stdout};
 use conun_engine::{ReceiptRecord, Transcript};
 use conun_executor::{MemoryInputs, encode_plan, run_task, session_config};
 use conun_types::{
@@ -302,7 +302,7 @@ fn the_exit_code_is_that_of_the_outcome_also_where_nobody_reads_it() {
         for json in [&[][..], &["--json"]] {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
-            let mut verify = common::conun();
+            let mut verify = conun();
             verify.args(["job", "verify", "--offline", scene.dir.to_str().unwrap()]).args(json).stdout(writer);
             assert_eq!(verify.output().unwrap().status.code(), Some(code), "{json:?}");
         }
