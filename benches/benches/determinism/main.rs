@@ -1,12 +1,15 @@
 //! What determinism costs: TPC-H in stages, each plan run by DataFusion as it comes with plain IPC files between stages,
 //! and by the executor, with its pins, checks and canonical blocks. One thread, in turns; CPU time, not wall time.
 //!
-//! `cargo bench -p conun-benches --bench determinism -- [--scale 0.1] [--runs 5] [--switches]`. With `--switches`, each
-//! setting that the execution profile forbids is switched on alone, on the executor's side: what it saves, and whether the
-//! bits stay.
+//! `cargo bench -p conun-benches --bench determinism -- [--scale 0.1] [--runs 5] [--switches]
+//! [--adaptive]`. With `--switches`, each setting that the execution profile forbids is switched on alone, on the executor's
+//! side: what it saves, and whether the bits stay. With `--adaptive`, Ballista plans again after each stage.
 
+mod adaptive;
 mod cpu;
+mod graph;
 mod pinned;
+mod shape;
 mod stages;
 mod stock;
 mod switches;
@@ -30,6 +33,9 @@ struct Args {
     /// Measure the settings that the profile forbids.
     #[arg(long)]
     switches: bool,
+    /// Measure adaptive re-planning.
+    #[arg(long)]
+    adaptive: bool,
     /// Cargo passes it to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -40,6 +46,9 @@ fn main() -> Result<(), Error> {
     if args.switches {
         return switches::run(args.scale, args.runs);
     }
+    if args.adaptive {
+        return adaptive::run(args.scale, args.runs);
+    }
     // As in a runner.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(cost(args.scale, args.runs))
@@ -47,7 +56,7 @@ fn main() -> Result<(), Error> {
 
 /// Prints CPU time of both sides, query by query.
 async fn cost(scale: f64, runs: usize) -> Result<(), Error> {
-    let workload = Workload::new(scale)?;
+    let workload = Workload::new(scale, 1)?;
     println!("| query | stock ms | pinned, canonical ms | ratio |\n|---|---:|---:|---:|");
     let mut total = [Duration::ZERO; 2];
     for (name, sql) in workload.queries() {

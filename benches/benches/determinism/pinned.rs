@@ -10,7 +10,7 @@ use bytes::Bytes;
 use conun_benches::tpch::Error;
 use conun_executor::{BlockReaderExec, TaskInputs, canonical, encode_plan, run_task};
 use conun_types::{
-    Cid, Failure, InputBlock, InputShard, JobId, MemoryClass, OutputSpec, TaskEnvelope, Volume, profile,
+    Cid, Failure, InputBlock, InputShard, JobId, MemoryClass, OutputBlock, OutputSpec, TaskEnvelope, Volume, profile,
 };
 use datafusion::physical_plan::{ExecutionPlan, repartition::RepartitionExec};
 
@@ -68,13 +68,28 @@ impl Pinned {
         Ok(InputBlock { cid, volume: Volume { rows, bytes: bytes.len() as u64 } })
     }
 
-    fn envelope(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<TaskEnvelope, Error> {
+    /// Bytes of a block.
+    pub(crate) fn block(&self, cid: &Cid) -> Result<Bytes, Error> {
+        Ok(self.store.load(cid).map_err(|failure| failure.to_string())?)
+    }
+
+    /// Runs a task that reads `blocks`, and keeps what it makes.
+    pub(crate) async fn task(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        blocks: Vec<InputBlock>,
+    ) -> Result<Vec<(OutputBlock, Bytes)>, Error> {
+        let envelope = self.envelope(plan, blocks)?;
+        let output = run_task(&envelope, Arc::clone(&self.store) as _).await.map_err(|failure| failure.to_string())?;
+        self.store.blocks().extend(output.blocks.iter().map(|(block, bytes)| (block.cid, bytes.clone())));
+        Ok(output.blocks)
+    }
+
+    fn envelope(&self, plan: &Arc<dyn ExecutionPlan>, blocks: Vec<InputBlock>) -> Result<TaskEnvelope, Error> {
         let output = match plan.downcast_ref::<RepartitionExec>() {
             Some(root) => OutputSpec::Hash(root.partitioning().partition_count() as u32),
             None => OutputSpec::Passthrough,
         };
-        let blocks =
-            self.store.blocks().iter().map(|(cid, bytes)| self.describe(*cid, bytes)).collect::<Result<_, _>>()?;
         Ok(TaskEnvelope {
             version: TaskEnvelope::VERSION,
             job: JobId([0; 16]),
@@ -93,11 +108,9 @@ impl Pinned {
 #[async_trait(?Send)]
 impl Side for Pinned {
     async fn run(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Bytes>, Error> {
-        let envelope = self.envelope(plan)?;
-        let output = run_task(&envelope, Arc::clone(&self.store) as _).await.map_err(|failure| failure.to_string())?;
-        let blocks: Vec<(Cid, Bytes)> = output.blocks.into_iter().map(|(block, bytes)| (block.cid, bytes)).collect();
-        self.store.blocks().extend(blocks.iter().cloned());
-        Ok(blocks.into_iter().map(|(_, bytes)| bytes).collect())
+        let blocks =
+            self.store.blocks().iter().map(|(cid, bytes)| self.describe(*cid, bytes)).collect::<Result<_, _>>()?;
+        Ok(self.task(plan, blocks).await?.into_iter().map(|(_, bytes)| bytes).collect())
     }
 
     fn reader(&self, blocks: Vec<Bytes>, seen: Seen) -> Result<Arc<dyn ExecutionPlan>, Error> {

@@ -64,7 +64,7 @@ struct Run {
 
 /// Prints a table of all switches.
 pub(crate) fn run(scale: f64, runs: usize) -> Result<(), Error> {
-    let workload = Workload::new(scale)?;
+    let workload = Workload::new(scale, 1)?;
     println!("| switched on alone | CPU s | ratio | same bits | same rows | fail |\n|---|---:|---:|---:|---:|---:|");
     let mut profile: Option<Vec<Option<Duration>>> = None;
     for switch in SWITCHES {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
+    array::RecordBatch,
     datatypes::SchemaRef,
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -19,11 +20,14 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+
+/// Tables of fewer rows are not cut.
+const LEAST_ROWS_CUT: usize = 1000;
 
 /// The tables and where their bytes are.
 pub(crate) struct Workload {
-    tables: Vec<(&'static str, SchemaRef, Shard)>,
+    tables: Vec<(&'static str, SchemaRef, Vec<Shard>)>,
     shards: Arc<HashMap<Cid, Bytes>>,
 }
 
@@ -31,18 +35,21 @@ pub(crate) struct Workload {
 pub(crate) type Setting = (&'static str, String);
 
 impl Workload {
-    pub(crate) fn new(scale: f64) -> Result<Self, Error> {
+    /// At scale factor `scale`; each table is at most `count` shards.
+    pub(crate) fn new(scale: f64, count: usize) -> Result<Self, Error> {
         let dir = tempfile::tempdir()?;
         tpch::write_tables(dir.path(), scale)?;
         let (mut tables, mut shards) = (Vec::new(), HashMap::new());
         for table in tpch::TABLES {
             let bytes = Bytes::from(std::fs::read(dir.path().join(format!("{table}.parquet")))?);
-            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?;
-            let rows = reader.metadata().file_metadata().num_rows() as u64;
-            let cid = Cid::raw(&bytes);
-            let volume = Volume { rows, bytes: bytes.len() as u64 };
-            tables.push((table, Arc::clone(reader.schema()), Shard { cid, volume }));
-            shards.insert(cid, bytes);
+            let schema = Arc::clone(ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?.schema());
+            let mut listed = Vec::new();
+            for bytes in cut(bytes, count)? {
+                let cid = Cid::raw(&bytes);
+                listed.push(Shard { cid, volume: Volume { rows: row_count(&bytes)?, bytes: bytes.len() as u64 } });
+                shards.insert(cid, bytes);
+            }
+            tables.push((table, schema, listed));
         }
         Ok(Self { tables, shards: Arc::new(shards) })
     }
@@ -58,14 +65,14 @@ impl Workload {
 
     /// The same tables, each column read as `schema` says.
     pub(crate) fn with_schemas(&self, schema: impl Fn(&SchemaRef) -> SchemaRef) -> Self {
-        let tables = self.tables.iter().map(|(name, old, shard)| (*name, schema(old), *shard)).collect();
+        let tables = self.tables.iter().map(|(name, old, shards)| (*name, schema(old), shards.clone())).collect();
         Self { tables, shards: self.shards() }
     }
 
     fn provider(&self) -> Result<Arc<dyn SchemaProvider>, Error> {
         let provider = MemorySchemaProvider::new();
-        for (name, schema, shard) in &self.tables {
-            let table = ShardTable::new(Arc::clone(schema), vec![*shard]);
+        for (name, schema, shards) in &self.tables {
+            let table = ShardTable::new(Arc::clone(schema), shards.clone());
             provider.register_table((*name).to_owned(), Arc::new(table))?;
         }
         Ok(Arc::new(provider))
@@ -82,10 +89,14 @@ impl Workload {
         for (key, value) in settings {
             config.options_mut().set(key, value)?;
         }
-        let state =
-            if exact { conun_planner::session_state(config, self.provider()?)? } else { self.stock_state(config)? };
+        let state = if exact { self.session(config)? } else { self.stock_state(config)? };
         let plan = conun_planner::logical_plan(&state, sql).await?;
         Ok(state.create_physical_plan(&plan).await?)
+    }
+
+    /// The planner's session under `config`.
+    pub(crate) fn session(&self, config: SessionConfig) -> Result<SessionState, Error> {
+        Ok(conun_planner::session_state(config, self.provider()?)?)
     }
 
     /// As the planner's, with DataFusion's own functions.
@@ -107,6 +118,27 @@ impl Workload {
         context.register_object_store(ObjectStoreUrl::parse(SHARD_STORE)?.as_ref(), Arc::new(store));
         Ok(context.task_ctx())
     }
+}
+
+fn row_count(shard: &Bytes) -> Result<u64, Error> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(shard.clone())?;
+    Ok(reader.metadata().file_metadata().num_rows() as u64)
+}
+
+/// A table's file in `count` files of about as many rows each; a small one stays whole.
+fn cut(table: Bytes, count: usize) -> Result<Vec<Bytes>, Error> {
+    let rows = row_count(&table)? as usize;
+    if count < 2 || rows < LEAST_ROWS_CUT {
+        return Ok(vec![table]);
+    }
+    let batches = ParquetRecordBatchReaderBuilder::try_new(table)?.with_batch_size(rows.div_ceil(count)).build()?;
+    batches.map(|batch| write(&batch?)).collect()
+}
+
+fn write(rows: &RecordBatch) -> Result<Bytes, Error> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?.into())
 }
 
 /// Rows of canonical blocks as text, sorted.

@@ -28,7 +28,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// Foreign crates (by prefix) that only one folder may name, in any kind of dependency; beside it
-/// [`FEATURES`] names them all.
+/// [`FEATURES`] names them all, and [`MEASURES`] those that it measures.
 const ONLY_IN: &[(&str, &str)] = &[
     ("libp2p", "network/"),
     ("alloy", "contracts/chain/"),
@@ -36,6 +36,9 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("tonic", "api/"),
     ("revm", "contracts/chain/"),
 ];
+
+/// The folder whose development dependencies are free: what is not in the product is measured there.
+const MEASURES: &str = "benches/";
 
 /// Foreign crates that a workspace crate must do without.
 const BANNED: &[(&str, &str)] = &[
@@ -91,7 +94,9 @@ pub(super) fn package_name(manifest: &Table) -> &str {
 fn complaint(manifest: &Table, path: &str, dependency: &Dependency) -> Option<String> {
     let (package, name) = (package_name(manifest), dependency.name.as_str());
     let elsewhere = |(prefix, home): &&(&str, &str)| name.starts_with(prefix) && !path.starts_with(home);
+    let measured = dependency.development && path.starts_with(MEASURES);
     if package != FEATURES
+        && !measured
         && let Some((_, home)) = ONLY_IN.iter().find(elsewhere)
     {
         return Some(format!("{name} may only be used in {home}"));
@@ -155,6 +160,8 @@ mod tests {
             ("cli", "conun-cli", "[dependencies]\nconun-network.workspace = true\n", false),
             ("node", "conun-node", "[dev-dependencies]\nlibp2p-stream = '1'\n", true),
             ("network", "conun-network", "[dependencies]\nlibp2p-stream = '1'\n", false),
+            ("benches", "conun-benches", "[dependencies]\nballista-core = '1'\n", true),
+            ("benches", "conun-benches", "[dev-dependencies]\nballista-core = '1'\n", false),
             ("engine", "conun-engine", "[dependencies]\nconun-features.workspace = true\n", false),
             ("features", "conun-features", "[dependencies]\nlibp2p = '1'\n", false),
             ("new", "conun-new", "[dependencies]\nconun-types.workspace = true\n", true),
