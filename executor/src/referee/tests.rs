@@ -474,14 +474,15 @@ async fn who_alone_names_rows_has_to_give_them_where_they_are_read() {
     // A liar whose limit gives something else, and whose child read on, or less, than is true.
     let mut lie = honest.clone();
     lie[0].cid = Cid::raw(b"lie");
-    let bent = |bend: &dyn Fn(&mut Vec<Batches>)| {
+    type Bend<'a> = &'a dyn Fn(&mut Vec<Batches>);
+    let bent = |bend: Bend<'_>| {
         let mut trace = whole.clone();
         trace.operators[limit].partitions[0].batches[0] = Cid::raw(b"lie");
         bend(&mut trace.operators[child].partitions);
         Told::new(Some(trace), nothing())
     };
     let shrink = |partitions: &mut Vec<Batches>| partitions[0] = Batches::default();
-    let bends: [(&str, &dyn Fn(&mut Vec<Batches>)); 4] = [
+    let bends: [(&str, Bend<'_>); 4] = [
         ("a made-up batch more", &|partitions| partitions[0].batches.push(Cid::raw(b"made up"))),
         ("in a partition that nobody asked for", &|partitions| partitions[2].batches.push(Cid::raw(b"made up"))),
         ("to a made-up end", &|partitions| partitions[0] = Batches { ended: true, ..partitions[0].clone() }),
