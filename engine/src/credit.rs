@@ -228,6 +228,13 @@ impl Credit {
         }
     }
 
+    /// A vote that `operator` lost was right after all.
+    pub(crate) fn cleared(&self, operator: &Operator) {
+        let mut state = self.lock();
+        state.trust.cleared(operator);
+        self.save(&state);
+    }
+
     /// `node` sent what no honest node sends, outside of any task: it counts as a vote that its operator lost.
     pub(crate) fn breach(&self, node: &NodeId) {
         if let Some(operator) = self.operator(node) {

@@ -120,7 +120,7 @@ impl Job {
             record.seconds = self.settler.context().clock.now().saturating_sub(started).as_secs_f64();
         }
         record.stages = notes.stages.into_values().collect();
-        record.liars = notes.liars.into_iter().collect();
+        record.liars = notes.liars.into_keys().collect();
         record.late = notes.late.into_iter().filter(|n| !record.liars.contains(n)).collect();
         record.receipts = notes.receipts.len() as u64;
         record.cost = self.settler.context().payments.as_ref().map(|_| self.settler.notes().cost());

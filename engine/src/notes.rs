@@ -20,7 +20,8 @@ pub(crate) struct Notes(Mutex<State>);
 pub(crate) struct State {
     pub(crate) stages: BTreeMap<u32, StageRow>,
     pub(crate) receipts: Vec<ReceiptRecord>,
-    pub(crate) liars: BTreeSet<NodeId>,
+    /// Why each was caught: the tasks on which it lost the vote, and nothing for all else.
+    pub(crate) liars: BTreeMap<NodeId, BTreeSet<Option<Cid>>>,
     pub(crate) late: BTreeSet<NodeId>,
     pub(crate) warnings: Vec<String>,
     /// Probability that the weakest accepted task is wrong, at most.
@@ -106,15 +107,27 @@ impl Notes {
             .collect()
     }
 
-    /// `node` was caught sending wrong bytes or a receipt that fits nothing.
-    pub(crate) fn liar(&self, node: NodeId) {
-        self.lock().liars.insert(node);
+    /// `node` was caught: it lost the vote `on` a task, or sent wrong bytes or a receipt that fits nothing.
+    pub(crate) fn liar(&self, node: NodeId, on: Option<Cid>) {
+        self.lock().liars.entry(node).or_default().insert(on);
+    }
+
+    /// The vote that `node` lost on `task` was right after all; tells whether nothing else speaks against it.
+    pub(crate) fn cleared(&self, node: NodeId, task: Cid) -> bool {
+        let mut state = self.lock();
+        let Some(reasons) = state.liars.get_mut(&node) else { return false };
+        reasons.remove(&Some(task));
+        let clean = reasons.is_empty();
+        if clean {
+            state.liars.remove(&node);
+        }
+        clean
     }
 
     /// What was accepted costs so much, without what liars did.
     pub(crate) fn cost(&self) -> Amount {
         let state = self.lock();
-        state.receipts.iter().filter(|r| !state.liars.contains(&r.node)).map(ReceiptRecord::cost).sum()
+        state.receipts.iter().filter(|r| !state.liars.contains_key(&r.node)).map(ReceiptRecord::cost).sum()
     }
 
     /// Something that the requester should know; each said once.
@@ -140,7 +153,9 @@ fn count(state: &mut State, settled: &Settled) {
 /// Receipts, liars and late nodes of a verdict.
 fn add(state: &mut State, settled: &Settled) {
     state.receipts.extend(settled.receipts.iter().cloned());
-    state.liars.extend(&settled.liars);
+    for node in &settled.liars {
+        state.liars.entry(*node).or_default().insert(Some(settled.task.cid));
+    }
     state.late.extend(&settled.late);
     state.error_bound = Some(state.error_bound.unwrap_or_default().max(settled.bound));
 }

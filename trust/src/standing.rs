@@ -54,6 +54,20 @@ pub struct Standing<T> {
     pub convicted: bool,
     /// The last tasks that were released on its word alone, the newest last.
     pub released: Vec<T>,
+    /// What the last strike took, for the case that the vote which it lost was right after all.
+    #[serde(default)]
+    struck: Option<Struck>,
+}
+
+/// What an operator was before a strike.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Struck {
+    /// Votes that it lost, or other breaches, which make one strike together.
+    faults: u32,
+    checks: u32,
+    founder: bool,
+    quarantined_until: Duration,
+    convicted: bool,
 }
 
 impl<T> Standing<T> {
@@ -66,6 +80,7 @@ impl<T> Standing<T> {
             quarantined_until: Duration::ZERO,
             convicted: false,
             released: Vec::new(),
+            struck: None,
         }
     }
 
@@ -93,11 +108,34 @@ impl<T> Standing<T> {
 
     /// It lost a vote: its record is void, and it starts as a newcomer after its quarantine.
     pub(crate) fn strike(&mut self, until: Duration, limit: u32) {
+        let Self { checks, founder, quarantined_until, convicted, .. } = *self;
+        self.struck = Some(Struck { faults: 1, checks, founder, quarantined_until, convicted });
         self.strikes += 1;
         self.checks = 0;
         self.founder = false;
         self.quarantined_until = until;
         self.convicted |= self.strikes >= limit;
+    }
+
+    /// It lost another vote while it is in quarantine: no strike of its own.
+    pub(crate) fn struck_again(&mut self) {
+        if let Some(struck) = &mut self.struck {
+            struck.faults += 1;
+        }
+    }
+
+    /// A vote that it lost was right after all. Its last strike is taken back, where nothing else was behind it.
+    pub(crate) fn cleared(&mut self) {
+        let Some(struck) = self.struck.take() else { return };
+        if struck.faults > 1 {
+            self.struck = Some(Struck { faults: struck.faults - 1, ..struck });
+            return;
+        }
+        self.strikes = self.strikes.saturating_sub(1);
+        self.checks = self.checks.saturating_add(struck.checks);
+        self.founder = struck.founder;
+        self.quarantined_until = struck.quarantined_until;
+        self.convicted = struck.convicted;
     }
 
     /// Whether it answered in time.
@@ -136,6 +174,25 @@ mod tests {
             change(&mut standing);
             assert_eq!(standing.rank(NOW, 10), rank, "{standing:?}");
         }
+    }
+
+    #[test]
+    fn a_strike_for_a_vote_that_was_right_is_taken_back() {
+        let mut standing = Standing::<u64>::new(true);
+        (0..9).for_each(|_| _ = standing.passed(10));
+        let before = standing.clone();
+        standing.strike(NOW, 1);
+        assert!(standing.convicted);
+        standing.cleared();
+        assert_eq!(standing, before);
+        standing.cleared();
+        assert_eq!(standing, before, "once");
+        standing.strike(NOW, 3);
+        standing.struck_again();
+        standing.cleared();
+        assert_eq!((standing.strikes, standing.quarantined_until), (1, NOW), "another fault is left");
+        standing.cleared();
+        assert_eq!(standing, before);
     }
 
     #[test]

@@ -433,6 +433,13 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         None
     }
 
+    /// A vote that `operator` lost was right after all: whoever outvoted it was caught. It is what it was before.
+    pub fn cleared(&mut self, operator: &O) {
+        if let Some(standing) = self.book.get_mut(operator) {
+            standing.cleared();
+        }
+    }
+
     fn caught(&mut self, operator: O, strikes: u32, now: Duration, rng: &dyn Rng) -> Caught<O, T> {
         let Rules { strikes: limit, quarantine, probe, .. } = self.rules;
         let solo_after = self.rules.solo_after();
@@ -442,6 +449,9 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         let known = strikes == 1 && standing.quarantined_until > now;
         for _ in 0..if known { 0 } else { strikes } {
             standing.strike(now + quarantine * (standing.strikes + 1), limit);
+        }
+        if known {
+            standing.struck_again();
         }
         let (convicted, released) = (standing.convicted, std::mem::take(&mut standing.released));
         if had_record && self.alarm.sounds(self.tasks) {

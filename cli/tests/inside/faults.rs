@@ -1,7 +1,5 @@
 //! The engine over nodes of one process, whose answers and connections a test bends: what cannot be timed from outside.
 
-#[path = "../../../network/tests/support/log.rs"]
-mod log;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
@@ -11,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::world::{Meddler, Nobody, QUERY, World, rows};
+use crate::{
+    log,
+    world::{Meddler, Nobody, QUERY, World, rows},
+};
 use async_trait::async_trait;
 use conun_engine::{JobOptions, JobState};
 use conun_network::MemoryNet;

@@ -4,6 +4,8 @@
 
 mod determinism;
 mod faults;
+#[path = "../../../network/tests/support/log.rs"]
+mod log;
 mod paid;
 mod pay_faults;
 mod trust;

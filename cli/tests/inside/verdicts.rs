@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    log,
     paid::{fund, pay},
     world::{Meddler, Nobody, World},
 };
@@ -302,4 +303,42 @@ async fn a_wrong_answer_that_went_out_is_recalled_once_its_liar_is_caught() {
         return;
     }
     panic!("an audit met the first lie in six networks");
+}
+
+/// The first two nodes are a ring.
+struct Ring;
+
+impl Meddler for Ring {
+    fn settle_in(&self, index: usize, config: &mut NodeConfig) {
+        config.liar = (index < 2).then_some(LiarMode::Collude);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_outvoted_by_a_ring_is_cleared_once_the_ring_is_caught() {
+    log::capture();
+    // A ring of two outvotes an honest node in every fifth job or so, and is caught on another task of it.
+    for _ in 0..40 {
+        let world = World::new(&MemoryNet::new(), 6, &Arc::new(Ring)).await;
+        let ring: Vec<NodeId> = world.nodes[..2].iter().map(NodeKey::id).collect();
+        let (_, job) = world.run().await;
+        let honest = &world.nodes[2..];
+        let cleared = honest.iter().find(|key| log::warned(&[&key.id().to_string(), "cleared", "clean=true"]));
+        if let Some(cleared) = cleared.filter(|_| ring.iter().all(|node| job.liars.contains(node))) {
+            assert!(!job.liars.contains(&cleared.id()), "{:?}", job.liars);
+            transcript(&world, &job).verify().unwrap();
+            let quorum = JobOptions { verify: Some(Verify::Quorum), ..JobOptions::default() };
+            let worked = async || {
+                let id = world.run_with(&quorum).await.1.id.to_string();
+                world.engine.receipts(&id).unwrap().iter().any(|record| record.node == cleared.id())
+            };
+            let mut works = false;
+            for _ in 0..6 {
+                works |= worked().await;
+            }
+            assert!(works, "it gets tasks again");
+            return;
+        }
+    }
+    panic!("no honest node was outvoted in forty jobs");
 }

@@ -45,6 +45,8 @@ enum Entry {
     Refused { node: NodeId, penalty: Penalty },
     /// A node cheated in a job: nothing of it is paid there.
     Caught { job: JobId, node: NodeId, reason: String },
+    /// A node was not to blame in a job: what it did there is paid as if nothing had been.
+    Cleared { job: JobId, node: NodeId },
     /// What a node did in a job so far is owed.
     Owed { job: JobId, node: NodeId },
     /// The job has ended: the node's other replicas were not needed.
@@ -112,7 +114,8 @@ pub(crate) struct Book {
     journal: Journal<Entry>,
     /// Accepted in jobs that run.
     running: BTreeMap<(JobId, NodeId), Vec<Accepted>>,
-    caught: BTreeSet<(JobId, NodeId)>,
+    /// Who was caught in a running job, and what it did there.
+    caught: BTreeMap<(JobId, NodeId), Vec<Accepted>>,
     owing: BTreeMap<NodeId, Owing>,
     /// Owed and not settled.
     records: BTreeMap<(JobId, u32, NodeId), StageRecord>,
@@ -132,7 +135,7 @@ impl Book {
             account,
             journal,
             running: BTreeMap::new(),
-            caught: BTreeSet::new(),
+            caught: BTreeMap::new(),
             owing: BTreeMap::new(),
             records: BTreeMap::new(),
             batch: None,
@@ -157,12 +160,13 @@ impl Book {
     fn enter(&mut self, entry: Entry) -> Result<()> {
         match entry {
             Entry::Accepted(work) => {
-                if !self.caught.contains(&(work.job, work.node)) {
-                    // It may have been refused before the verdict on its task became another one.
-                    if let Some(owing) = self.owing.get_mut(&work.node) {
-                        owing.penalties.retain(|penalty| penalty.order_hash != work.receipt.order_hash);
-                    }
-                    self.running.entry((work.job, work.node)).or_default().push(*work);
+                // It may have been refused before the verdict on its task became another one.
+                if let Some(owing) = self.owing.get_mut(&work.node) {
+                    owing.penalties.retain(|penalty| penalty.order_hash != work.receipt.order_hash);
+                }
+                match self.caught.get_mut(&(work.job, work.node)) {
+                    Some(unpaid) => unpaid.push(*work),
+                    None => self.running.entry((work.job, work.node)).or_default().push(*work),
                 }
             }
             Entry::Refused { node, penalty } => {
@@ -172,6 +176,11 @@ impl Book {
                 self.owing.entry(node).or_default().penalties.push(penalty);
             }
             Entry::Caught { job, node, reason } => self.enter_caught(job, node, &reason),
+            Entry::Cleared { job, node } => {
+                for work in self.caught.remove(&(job, node)).unwrap_or_default() {
+                    self.enter(Entry::Accepted(Box::new(work)))?;
+                }
+            }
             Entry::Owed { job, node } => self.enter_owed(job, node)?,
             Entry::Ended { job, node } => self.owing.entry(node).or_default().ended.push(job),
             Entry::Vouched { node, told, .. } => self.owing.entry(node).or_default().take(&told),
@@ -207,15 +216,15 @@ impl Book {
     }
 
     fn enter_caught(&mut self, job: JobId, node: NodeId, reason: &str) {
-        self.caught.insert((job, node));
         let void = self.running.remove(&(job, node)).unwrap_or_default();
-        let penalty = |work: Accepted| Penalty {
+        let penalty = |work: &Accepted| Penalty {
             job,
             stage: work.stage,
             order_hash: work.receipt.order_hash,
             reason: reason.to_owned(),
         };
-        self.owing.entry(node).or_default().penalties.extend(void.into_iter().map(penalty));
+        self.owing.entry(node).or_default().penalties.extend(void.iter().map(penalty));
+        self.caught.insert((job, node), void);
     }
 
     fn enter_owed(&mut self, job: JobId, node: NodeId) -> Result<()> {
@@ -251,7 +260,7 @@ impl Book {
             let works = self.running.get(&(penalty.job, *node)).into_iter().flatten();
             works.into_iter().any(|work| work.receipt.order_hash == penalty.order_hash)
         };
-        let all = task.iter().filter(|(node, penalty)| !self.caught.contains(&(penalty.job, *node))).all(runs);
+        let all = task.iter().filter(|(node, penalty)| !self.caught.contains_key(&(penalty.job, *node))).all(runs);
         if all {
             task.into_iter().try_for_each(|(node, penalty)| self.refuse(node, penalty))?;
         }
@@ -265,10 +274,18 @@ impl Book {
 
     /// Notes that `node` cheated in `job`: what is not owed yet never will be.
     pub(crate) fn catch(&mut self, job: JobId, node: NodeId, reason: &str) -> Result<()> {
-        if self.caught.contains(&(job, node)) {
+        if self.caught.contains_key(&(job, node)) {
             return Ok(());
         }
         self.write(Entry::Caught { job, node, reason: reason.to_owned() }, Durability::Volatile)
+    }
+
+    /// Notes that `node`, which was caught in `job`, is not to blame.
+    pub(crate) fn clear(&mut self, job: JobId, node: NodeId) -> Result<()> {
+        if !self.caught.contains_key(&(job, node)) {
+            return Ok(());
+        }
+        self.write(Entry::Cleared { job, node }, Durability::Volatile)
     }
 
     /// Stages of running jobs and of unsigned vouchers for which `node` waits.
@@ -302,7 +319,7 @@ impl Book {
             let durability = if at == last { Durability::Durable } else { Durability::Volatile };
             self.write(Entry::Owed { job, node }, durability)?;
         }
-        self.caught.retain(|(j, _)| *j != job);
+        self.caught.retain(|(j, _), _| *j != job);
         Ok(())
     }
 

@@ -226,6 +226,13 @@ impl Payments {
         }
     }
 
+    /// `node`, which was caught in `job`, is not to blame.
+    pub(crate) fn cleared(&self, job: JobId, node: NodeId) {
+        if let Err(error) = self.book().clear(job, node) {
+            tracing::error!(%error, %node, "that a node is not to blame is not in the book");
+        }
+    }
+
     /// `node` was given an order of `job`.
     pub(crate) fn ordered(&self, job: JobId, node: NodeId) {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).entry(job).or_default().insert(node);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use conun_types::{Error, Result};
+use conun_types::{Cid, Error, NodeId, OutputBlock, Result};
 
 use super::{
     Settled,
@@ -83,7 +83,8 @@ impl Settler {
     async fn decide_again(&self, before: Settled, rival: Option<Settled>, poll: Votes) -> Result<Option<[u8; 32]>> {
         let Settled { asked, task, outputs, voters, mut receipts, .. } = before.clone();
         let stage = task.stage.key.stage;
-        let before = std::iter::once(before).chain(rival).collect();
+        let before: Vec<Settled> = std::iter::once(before).chain(rival).collect();
+        let outvoted: Vec<(NodeId, Vec<OutputBlock>)> = before.iter().flat_map(outvoted).collect();
         let again = match Round::again(self.clone(), task, before, poll).run().await? {
             Verdict::Settled(again) => Settled { asked, ..*again },
             Verdict::TooSmall => {
@@ -93,6 +94,7 @@ impl Settler {
             }
         };
         let overturned = again.outputs != outputs;
+        let right = again.outputs.clone();
         let (cid, root) = (again.task.cid, again.root());
         self.owe(&again)?;
         self.0.notes.settled_again(&again);
@@ -102,10 +104,24 @@ impl Settler {
         self.0.lineage.record(&Settled { receipts, ..again });
         if overturned {
             self.0.notes.overturned(&cid, root);
-            voters.values().for_each(|node| self.lied(*node, "its answer was overturned"));
+            voters.values().for_each(|node| self.lied(*node, "its answer was overturned", Some(cid)));
+            outvoted.into_iter().filter(|(_, said)| *said == right).for_each(|(node, _)| self.clear(node, cid));
             self.overturn(stage, voters.into_keys().collect());
         }
         Ok(root)
+    }
+
+    /// `node` lost the vote on `task` to nodes that lied: it is none that lied, and its work is paid.
+    fn clear(&self, node: NodeId, task: Cid) {
+        let context = &self.0.context;
+        let clean = self.0.notes.cleared(node, task);
+        if let Some(operator) = context.credit.operator(&node) {
+            context.credit.cleared(&operator);
+        }
+        tracing::warn!(%node, %task, clean, "cleared: it was outvoted by nodes that lied");
+        if let Some(payments) = context.payments.as_ref().filter(|_| clean) {
+            payments.cleared(context.job, node);
+        }
     }
 
     /// What was accepted on the word of `operators` was wrong: whatever read it starts over.
@@ -119,4 +135,10 @@ impl Settler {
     pub(crate) fn was_overturned(&self) -> bool {
         self.0.overturned.swap(false, std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+/// Whom `verdict` caught with another answer, and what it was.
+fn outvoted(verdict: &Settled) -> impl Iterator<Item = (NodeId, Vec<OutputBlock>)> {
+    let caught = verdict.rejected.iter().filter(|(holder, _)| verdict.liars.contains(&holder.peer.id));
+    caught.map(|(holder, outputs)| (holder.peer.id, outputs.clone()))
 }

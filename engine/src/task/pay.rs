@@ -175,7 +175,7 @@ impl Settler {
     /// `node` signed two receipts for one order.
     fn equivocated(&self, node: NodeId, first: SignedReceipt, second: SignedReceipt) {
         self.observe(node, Outcome::Equivocation);
-        self.lied(node, "it signed two receipts for one order");
+        self.lied(node, "it signed two receipts for one order", None);
         let Some(payments) = self.0.context.payments.clone() else { return };
         self.0.notes.warn(format!("node {node} signed two receipts for one order: its operator's stake is at risk"));
         // The answer does not wait for the chain.

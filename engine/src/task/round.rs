@@ -392,7 +392,7 @@ impl Round {
         let caught = context.credit.settle(context.job, self.task.stage.key, &self.poll, accepted);
         let nodes: Vec<NodeId> = caught.iter().filter_map(|operator| self.nodes.get(operator)).copied().collect();
         for node in &nodes {
-            self.settler.lied(*node, "its answer differs from the one that was accepted");
+            self.settler.lied(*node, "its answer differs from the one that was accepted", Some(self.task.cid));
         }
         nodes
     }

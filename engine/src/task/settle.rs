@@ -248,7 +248,7 @@ impl Settler {
     /// `node` did what no honest node does: it counts as a vote that its operator lost.
     pub(crate) fn caught(&self, node: NodeId, how: &str) {
         self.observe(node, Outcome::Wrong);
-        self.lied(node, how);
+        self.lied(node, how, None);
     }
 
     /// How a replica on `node` ended.
@@ -259,10 +259,10 @@ impl Settler {
         }
     }
 
-    /// `node` lied, and its operator lost its record.
-    pub(super) fn lied(&self, node: NodeId, how: &str) {
+    /// `node` lied, maybe `on` a task, and its operator lost its record.
+    pub(super) fn lied(&self, node: NodeId, how: &str, on: Option<Cid>) {
         tracing::warn!(%node, how, "caught");
-        self.0.notes.liar(node);
+        self.0.notes.liar(node, on);
         if let Some(payments) = &self.0.context.payments {
             payments.caught(self.0.context.job, node, how);
         }

@@ -97,6 +97,24 @@ fn what_is_taken_back_before_it_is_owed_is_not_paid() -> Result<()> {
 }
 
 #[test]
+fn who_is_cleared_is_paid_for_all_that_it_did() -> Result<()> {
+    let scene = Scene::new()?;
+    let [a, _] = &scene.nodes;
+    let job = JobId([1; 16]);
+    let mut book = scene.open()?;
+    book.accept(work(a, 1, 1, 1))?;
+    book.catch(job, a.id(), "lied")?;
+    book.accept(work(a, 1, 2, 2))?;
+    assert_eq!((book.promised(), book.owing(&a.id()).penalties.len()), (Amount(0), 1));
+    book.clear(job, a.id())?;
+    drop(book);
+    // A crash: what was accepted is owed.
+    let owing = scene.open()?.owing(&a.id());
+    assert_eq!((owing.cumulative, owing.penalties.len()), (Amount(40), 0));
+    Ok(())
+}
+
+#[test]
 fn what_is_accepted_after_all_is_paid_and_not_refused() -> Result<()> {
     let scene = Scene::new()?;
     let [a, _] = &scene.nodes;
