@@ -65,6 +65,10 @@ impl Checking {
 fn demand(verify: Verify, max_error: Option<f64>) -> Result<Demand> {
     // A named error is never one operator's to reach: nobody would look at what it does alone.
     let least = if verify == Verify::Quorum || max_error.is_some() { 2 } else { 1 };
+    if verify == Verify::Off && max_error.is_some() {
+        return Err(Error::usage("--max-error compares votes, and --verify off compares none")
+            .with_hint("leave --verify off away, or --max-error"));
+    }
     match max_error {
         None if verify == Verify::Audit => Ok(Demand::Audit),
         None => Ok(Demand::Compare(Need::votes(least))),

@@ -81,6 +81,13 @@ async fn receipts(args: &OneJob, context: &Context) -> Result<()> {
 /// Everything that was signed for a job.
 pub(crate) async fn transcript(client: &Client, job: &str) -> Result<Transcript> {
     let record = client.job(job).await?;
+    if let Some(computed) = record.cached {
+        return Err(Error::data(format!(
+            "job {} was answered from what job {computed} computed: it has no receipts",
+            record.id
+        ))
+        .with_hint(format!("name that job: {computed}")));
+    }
     let receipts = client.receipts(&record.id.to_string()).await?;
     let (domain, seal) = (client.status().await?.domain, client.seal(&record.id.to_string()).await?);
     Ok(Transcript { job: record.id, domain, liars: record.liars, receipts, seal: Some(seal) })

@@ -57,6 +57,9 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
     }
     let mut lines = tell(&verified, expected, settled.as_ref());
     lines.extend(disputes.iter().flat_map(replay::tell));
+    if evidence.is_none() && !disputes.is_empty() {
+        lines.push(format!("to run them again: conun job evidence {} DIR, then conun job verify DIR", verified.job));
+    }
     print::found(&lines.join("\n"), outcome)
 }
 
@@ -77,6 +80,10 @@ async fn read(args: &VerifyJob, context: &Context) -> Result<(Transcript, Option
     let path = Path::new(&args.job);
     if path.exists() {
         return read_transcript(path);
+    }
+    // Ids of jobs have none of these.
+    if args.job.contains(['/', '.']) {
+        return Err(Error::data(format!("there is no file or folder '{}'", args.job)));
     }
     Ok((super::job::transcript(&context.client(&args.listing.connect).await?, &args.job).await?, None))
 }
@@ -116,7 +123,7 @@ fn tell(verified: &Verified, expected: bool, settled: Option<&OnChain>) -> Vec<S
     ];
     if verified.open > 0 {
         lines.push(format!(
-            "open       {}: the votes differ and made no verdict",
+            "open       {}: no verdict, as votes differ, are too few, or others said that the query fails",
             human::plural(verified.open as u64, "task")
         ));
     }

@@ -135,6 +135,14 @@ async fn an_answer_is_computed_once_for_the_same_plan_and_data() {
         let record = world.run_with(&options).await.1;
         assert_eq!((record.cached, &record.digest), (None, &first.digest), "{options:?}");
     }
+    let top = "select carrier from flights order by carrier limit 2";
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let id = world.engine.submit(top, &JobOptions::default()).await.unwrap().id;
+        world::rows(&world.engine, id).await.unwrap();
+        jobs.push(world.record(id).await);
+    }
+    assert_eq!((jobs[0].cached, jobs[1].cached), (None, Some(jobs[0].id)), "limited sorts, too");
     world::put_again(&world.engine, "airlines", 10).await;
     let (rows, record) = world.run().await;
     assert_eq!((rows, record.cached), (Ok(10), None), "other data, another answer");

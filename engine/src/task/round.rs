@@ -133,9 +133,9 @@ impl Round {
                 // Those that are overdue may still vote.
                 Action::GiveUp { .. } if !self.running.is_empty() => {}
                 Action::GiveUp { .. } if self.settles_for_less() => continue,
-                Action::GiveUp { .. } => {
+                Action::GiveUp { bound } => {
                     self.keep_votes("the votes make no verdict");
-                    return Err(self.give_up());
+                    return Err(self.give_up(bound));
                 }
                 Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
                 Action::Wait => {}
@@ -416,10 +416,22 @@ impl Round {
         }
     }
 
-    fn give_up(&self) -> Error {
+    /// Why there is no verdict, where the best answer is wrong with a probability of `bound`.
+    fn give_up(&self, bound: f64) -> Error {
         let stage = self.task.stage.key.stage;
         let answers: HashSet<&Ballot> = self.poll.votes().values().collect();
         let voters = self.poll.votes().len();
+        let most = answers.iter().map(|a| self.poll.votes().values().filter(|vote| vote == a).count()).max();
+        if let (Some(allowed), Some(most)) = (self.settler.0.context.checking.max_error(), most)
+            && answers.len() > 1
+            && most * 2 > voters
+        {
+            return Error::verification(format!(
+                "stage {stage}: {most} of {voters} replicas agree and no further node is left: that is wrong with a \
+                 probability of {bound:.1e}, at most {allowed:.1e} is allowed"
+            ))
+            .with_hint("connect more nodes, or allow more with --max-error");
+        }
         if answers.len() > 1 {
             return Error::verification(format!(
                 "stage {stage}: {voters} replicas gave {} different answers and no further node can break the tie",
