@@ -2,7 +2,7 @@
 
 use conun_api::Client;
 use conun_engine::{JobRecord, ReceiptRecord, Transcript};
-use conun_types::{Amount, Result};
+use conun_types::{Amount, Error, Result};
 
 use crate::{
     args::{Job, JobCommand, Listing, OneJob},

@@ -63,7 +63,7 @@ fn describe(job: &JobRecord, summary: String) -> Vec<String> {
     // What the coordinator computed itself has no replicas to compare.
     let digest = job.digest.as_ref().filter(|_| job.verified != "local");
     lines.extend(digest.map(|digest| format!("digest {digest} ({})", job.digest_kind)));
-    lines.extend(job.liars.iter().map(|node| format!("warning: node {node} lied and was outvoted")));
+    lines.extend(job.liars.iter().map(|node| format!("warning: node {node} lied and was caught")));
     lines.extend(job.late.iter().map(|node| format!("note: node {node} was late")));
     lines.extend(job.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines
