@@ -24,6 +24,8 @@ impl Checking {
     /// Usage where the error is no probability; Verification where the operators that are there cannot bring it down to
     /// what was asked.
     pub(crate) fn new(options: &JobOptions, default: Verify, credit: &Credit, operators: &[Operator]) -> Result<Self> {
+        // Whoever names an error wants votes compared, also where the coordinator compares none by itself.
+        let default = if default == Verify::Off && options.max_error.is_some() { Verify::Quorum } else { default };
         let verify = options.verify.unwrap_or(default);
         let demand = demand(verify, options.max_error)?;
         let forecast = credit.forecast(demand, operators);
@@ -57,7 +59,7 @@ impl Checking {
 
     /// Whether nothing is compared.
     pub(crate) fn is_off(&self) -> bool {
-        self.verify == Verify::Off && self.max_error().is_none()
+        self.verify == Verify::Off
     }
 }
 

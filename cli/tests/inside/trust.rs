@@ -120,6 +120,28 @@ async fn nodes_of_one_operator_have_one_vote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bound_that_one_liar_makes_unreachable_is_told_with_what_was_reached() {
+    let world = World::new(&MemoryNet::new(), 6, &Arc::new(First(LiarMode::WrongValue))).await;
+    let strict = JobOptions { max_error: Some(1e-4), ..JobOptions::default() };
+    let error = world.run_with(&strict).await.1.error.unwrap();
+    assert_eq!(error.kind, ErrorKind::Verification, "{error}");
+    assert!(error.message.contains("5 of 6 replicas agree") && error.message.contains("1.0e-4"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_error_has_votes_compared_and_off_compares_none() {
+    let lax = |config: &mut EngineConfig| config.verify = Verify::Off;
+    let world = World::tweaked(&MemoryNet::new(), 6, &Arc::new(Nobody), |_, _| (None, None), lax).await;
+    let strict = JobOptions { max_error: Some(1e-3), ..JobOptions::default() };
+    let job = world.run_with(&strict).await.1;
+    assert_eq!((job.state, job.verified.as_str()), (JobState::Done, "quorum"));
+    assert!(replicas(&job) >= 2.0 && job.error_bound.is_some_and(|bound| bound <= 1e-3), "{job:?}");
+    let both = JobOptions { verify: Some(Verify::Off), ..strict };
+    let error = world.engine.submit(world::QUERY, &both).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Usage, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_computed_once_for_the_same_plan_and_data() {
     let cached = |config: &mut EngineConfig| config.cache_bytes = 8 << 20;
     let world = World::tweaked(&MemoryNet::new(), 6, &Arc::new(Nobody), |_, _| (None, None), cached).await;
