@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use args::{Cli, Command};
 use clap::Parser;
 use context::Context;
-use conun_types::{Error, Result};
+use conun_types::{Error, Result, text};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -70,7 +70,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<()> {
 
 /// One line, a hint where there is one, and the kind's exit code.
 fn report(error: &Error) -> ExitCode {
-    print::tell(&format!("error: {}", print::plain(&error.message)));
+    print::tell(&format!("error: {}", text::plain(&error.message)));
     if let Some(hint) = &error.hint {
         print::tell(&format!("hint: {hint}"));
     }
@@ -81,13 +81,12 @@ fn report(error: &Error) -> ExitCode {
 /// are for operators.
 fn start_logging(verbose: u8, is_service: bool) {
     use tracing_subscriber::EnvFilter;
+    // A directive is for every target that begins with its name: all of our crates.
     let level = match verbose {
-        0 if is_service => {
-            "off,conun=warn,conun_node=warn,conun_engine=warn,conun_network=warn,conun_storage=warn,conun_api=warn"
-        }
+        0 if is_service => "off,conun=warn",
         0 => "off",
-        1 => "warn,conun=info,conun_node=info,conun_engine=info,conun_network=info,conun_storage=info,conun_api=info",
-        _ => "info,conun=debug,conun_node=debug,conun_engine=debug,conun_network=debug,conun_storage=debug",
+        1 => "warn,conun=info",
+        _ => "info,conun=debug",
     };
     let filter = match verbose {
         0 => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)),

@@ -28,11 +28,6 @@ fn write_line(text: &str) -> std::io::Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
-/// `text` on one line, without control characters: parts of it may be a stranger's, and a terminal would obey them.
-pub(crate) fn plain(text: &str) -> String {
-    text.replace(char::is_control, " ")
-}
-
 /// Tells `text` on stderr. Where nobody listens any more (`2>&1 | head`), there is nobody left to tell that either.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

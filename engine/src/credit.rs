@@ -219,8 +219,9 @@ impl Credit {
         operators
     }
 
-    /// What `operator` did beside voting.
-    pub(crate) fn observe(&self, operator: Operator, outcome: Outcome) {
+    /// What the operator of `node` did beside voting.
+    pub(crate) fn observe(&self, node: &NodeId, outcome: Outcome) {
+        let Some(operator) = self.operator(node) else { return };
         let now = self.now();
         let mut state = self.lock();
         if let Some(caught) = state.trust.observe(operator, outcome, now, self.rng.as_ref()) {
@@ -228,18 +229,12 @@ impl Credit {
         }
     }
 
-    /// A vote that `operator` lost was right after all.
-    pub(crate) fn cleared(&self, operator: &Operator) {
+    /// A vote that the operator of `node` lost was right after all.
+    pub(crate) fn cleared(&self, node: &NodeId) {
+        let Some(operator) = self.operator(node) else { return };
         let mut state = self.lock();
-        state.trust.cleared(operator);
+        state.trust.cleared(&operator);
         self.save(&state);
-    }
-
-    /// `node` sent what no honest node sends, outside of any task: it counts as a vote that its operator lost.
-    pub(crate) fn breach(&self, node: &NodeId) {
-        if let Some(operator) = self.operator(node) {
-            self.observe(operator, Outcome::Wrong);
-        }
     }
 
     fn doubt(&self, state: &mut State, caught: Past) {

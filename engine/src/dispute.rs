@@ -140,8 +140,8 @@ fn claims(records: &[&ReceiptRecord]) -> Vec<Claim> {
 #[cfg(test)]
 mod tests {
     use conun_types::{
-        AccountId, Amount, InputBlock, JobId, MemoryClass, NodeKey, OsRng, OutputSpec, SignedOrder, SignedReceipt,
-        TaskOrder, TaskReceipt, Volume, WorkUnits, codec, eip712::Domain, task::outputs_root,
+        AccountId, Amount, InputBlock, JobId, NodeKey, OsRng, SignedOrder, SignedReceipt, TaskOrder, TaskReceipt,
+        Volume, WorkUnits, codec, eip712::Domain, task::outputs_root,
     };
 
     use super::*;
@@ -155,18 +155,8 @@ mod tests {
     /// A task of `stage` that reads what was made with `input`.
     fn envelope(stage: u32, input: Option<u8>) -> TaskEnvelope {
         let block = |vote| InputBlock { cid: output(vote).cid, volume: Volume { rows: 1, bytes: 1 } };
-        TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job: JOB,
-            stage,
-            task: 0,
-            profile: [3; 32],
-            memory: MemoryClass::Small,
-            plan: vec![stage as u8],
-            output: OutputSpec::Passthrough,
-            shards: Vec::new(),
-            blocks: input.map(block).into_iter().collect(),
-        }
+        let blocks = input.map(block).into_iter().collect();
+        TaskEnvelope { profile: [3; 32], blocks, ..TaskEnvelope::new(JOB, stage, 0, vec![stage as u8]) }
     }
 
     fn vote(envelope: &TaskEnvelope, vote: u8, accepted: bool) -> Result<ReceiptRecord> {

@@ -250,7 +250,7 @@ fn missing(cid: &Cid) {
 
 #[cfg(test)]
 mod tests {
-    use conun_types::{InputBlock, JobId, MemoryClass, NodeKey, OsRng, OutputSpec, PeerAddr, Volume, codec};
+    use conun_types::{InputBlock, JobId, NodeKey, OsRng, PeerAddr, Volume, codec};
 
     use super::*;
 
@@ -316,18 +316,8 @@ mod tests {
     impl Scene {
         fn new(task: u32, inputs: &[OutputBlock], claims: &[(&Holder, &[OutputBlock])]) -> Self {
             let input = |b: &OutputBlock| InputBlock { cid: b.cid, volume: Volume { rows: b.rows, bytes: b.bytes } };
-            let envelope = TaskEnvelope {
-                version: TaskEnvelope::VERSION,
-                job: JobId([1; 16]),
-                stage: 2,
-                task,
-                profile: [0; 32],
-                memory: MemoryClass::Small,
-                plan: Vec::new(),
-                output: OutputSpec::Passthrough,
-                shards: Vec::new(),
-                blocks: inputs.iter().map(input).collect(),
-            };
+            let blocks = inputs.iter().map(input).collect();
+            let envelope = TaskEnvelope { blocks, ..TaskEnvelope::new(JobId([1; 16]), 2, task, Vec::new()) };
             let bytes = codec::encode(&envelope).unwrap().into();
             let claims = claims.iter().map(|(holder, blocks)| ((*holder).clone(), blocks.to_vec())).collect();
             Self { envelope, bytes, claims }

@@ -34,10 +34,10 @@ pub(crate) fn open_envelope(offer: &TaskOffer, encoded: &[u8]) -> Result<TaskEnv
     if !order.task_cid.matches(encoded) {
         return breach("the task is not the one that was ordered");
     }
-    if let Some(version) = TaskEnvelope::version_of(encoded).filter(|version| *version != TaskEnvelope::VERSION) {
-        return Err(Unfit::OtherFormat(version));
-    }
-    let envelope = TaskEnvelope::decode(encoded).map_err(|e| Unfit::Breach(e.message))?;
+    let envelope = TaskEnvelope::decode(encoded).map_err(|error| match TaskEnvelope::version_of(encoded) {
+        Some(version) if version != TaskEnvelope::VERSION => Unfit::OtherFormat(version),
+        _ => Unfit::Breach(error.message),
+    })?;
     // The desk has seen that the offer names this node's profile.
     if envelope.profile != offer.profile || envelope.profile != profile::hash() {
         return breach("the task is of another execution profile than its offer");
@@ -73,16 +73,10 @@ mod tests {
 
     fn envelope() -> TaskEnvelope {
         TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job: JobId([1; 16]),
-            stage: 1,
-            task: 0,
-            profile: profile::hash(),
-            memory: MemoryClass::Small,
-            plan: vec![1, 2, 3],
             output: OutputSpec::Hash(4),
             shards: vec![InputShard { cid: Cid::raw(b"s"), volume: Volume { rows: 1, bytes: MAX_BLOCK } }],
             blocks: vec![InputBlock { cid: Cid::raw(b"b"), volume: Volume { rows: MAX_ROWS, bytes: 4 } }],
+            ..TaskEnvelope::new(JobId([1; 16]), 1, 0, vec![1, 2, 3])
         }
     }
 

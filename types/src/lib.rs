@@ -21,6 +21,7 @@ pub mod payment;
 pub mod port;
 pub mod profile;
 pub mod task;
+pub mod text;
 pub mod units;
 pub mod wire;
 

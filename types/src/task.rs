@@ -117,6 +117,24 @@ impl TaskEnvelope {
     /// The version that this build writes and reads.
     pub const VERSION: u16 = 1;
 
+    /// Task number `task` of a stage of `job`, of this build's format and profile: runs `plan` in the smallest class, passes its
+    /// rows on, and reads nothing. Whatever is otherwise is set beside it.
+    #[must_use]
+    pub fn new(job: JobId, stage: u32, task: u32, plan: Vec<u8>) -> Self {
+        Self {
+            version: Self::VERSION,
+            job,
+            stage,
+            task,
+            profile: crate::profile::hash(),
+            memory: MemoryClass::Small,
+            plan,
+            output: OutputSpec::Passthrough,
+            shards: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
     /// Decodes and checks an envelope from a peer.
     ///
     /// # Errors
@@ -288,16 +306,11 @@ mod tests {
 
     fn envelope() -> TaskEnvelope {
         TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job: JobId([1; 16]),
-            stage: 1,
-            task: 0,
             profile: [2; 32],
-            memory: MemoryClass::Small,
-            plan: vec![1, 2, 3],
             output: OutputSpec::Hash(4),
             shards: vec![InputShard { cid: Cid::raw(b"s"), volume: Volume { rows: 1, bytes: 2 } }],
             blocks: vec![InputBlock { cid: Cid::raw(b"b"), volume: Volume { rows: 3, bytes: 4 } }],
+            ..TaskEnvelope::new(JobId([1; 16]), 1, 0, vec![1, 2, 3])
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use conun_benches::tpch::Error;
 use conun_executor::{BlockReaderExec, TaskInputs, canonical, encode_plan, run_task};
 use conun_types::{
-    Cid, Failure, InputBlock, InputShard, JobId, MemoryClass, OutputBlock, OutputSpec, TaskEnvelope, Volume, profile,
+    Cid, Failure, InputBlock, InputShard, JobId, MemoryClass, OutputBlock, OutputSpec, TaskEnvelope, Volume,
 };
 use datafusion::physical_plan::{ExecutionPlan, repartition::RepartitionExec};
 
@@ -91,16 +91,11 @@ impl Pinned {
             None => OutputSpec::Passthrough,
         };
         Ok(TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job: JobId([0; 16]),
-            stage: 1,
-            task: 0,
-            profile: profile::hash(),
             memory: MemoryClass::Large,
-            plan: encode_plan(plan)?,
             output,
             shards: self.shards.clone(),
             blocks,
+            ..TaskEnvelope::new(JobId([0; 16]), 1, 0, encode_plan(plan)?)
         })
     }
 }

@@ -7,13 +7,10 @@ use conun_executor::{
     TaskOutput,
     referee::{Difference, first_difference},
 };
-use conun_types::{Cid, Error, ErrorKind, NodeId, OutputBlock, Result, task::outputs_root};
+use conun_types::{Cid, Error, ErrorKind, NodeId, OutputBlock, Result, task::outputs_root, text::plain};
 use serde::Serialize;
 
-use crate::{
-    evidence::{Evidence, MOST_TIME, check_profile, failed, runner},
-    print::plain,
-};
+use crate::evidence::{Evidence, MOST_TIME, check_profile, failed, runner};
 
 /// A disputed task and what came of running it again.
 #[derive(Serialize)]

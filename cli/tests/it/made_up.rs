@@ -10,8 +10,8 @@ use crate::common::{assert_fails, conun, json, run, stdout};
 use conun_engine::{ReceiptRecord, Transcript};
 use conun_executor::{MemoryInputs, encode_plan, run_task, session_config};
 use conun_types::{
-    AccountId, Amount, Cid, JobId, MemoryClass, NodeKey, OsRng, OutputBlock, OutputSpec, SignedOrder, SignedReceipt,
-    TaskEnvelope, TaskOrder, TaskReceipt, WorkUnits, codec,
+    AccountId, Amount, Cid, JobId, NodeKey, OsRng, OutputBlock, SignedOrder, SignedReceipt, TaskEnvelope, TaskOrder,
+    TaskReceipt, WorkUnits, codec,
     eip712::Domain,
     hex32, profile,
     task::{output_volume, outputs_root},
@@ -148,18 +148,7 @@ fn envelope(sql: &str, task: u32) -> TaskEnvelope {
         context.register_table("t", Arc::new(table)).unwrap();
         context.sql(sql).await.unwrap().create_physical_plan().await.unwrap()
     });
-    TaskEnvelope {
-        version: TaskEnvelope::VERSION,
-        job: JOB,
-        stage: 1,
-        task,
-        profile: profile::hash(),
-        memory: MemoryClass::Small,
-        plan: encode_plan(&plan).unwrap(),
-        output: OutputSpec::Passthrough,
-        shards: Vec::new(),
-        blocks: Vec::new(),
-    }
+    TaskEnvelope::new(JOB, 1, task, encode_plan(&plan).unwrap())
 }
 
 /// What a report says of an exit code other than 0.

@@ -125,7 +125,8 @@ impl Engine {
         let credit =
             Arc::new(Credit::open(&config.dir, config.trust, Arc::clone(&clock), Arc::clone(&rng), operators)?);
         let scored = Arc::clone(&credit);
-        tables.watch(move |node, _| scored.breach(&node));
+        // It counts as a vote that its operator lost.
+        tables.watch(move |node, _| scored.observe(&node, conun_trust::Outcome::Wrong));
         let admission = Box::new(Door { credit: Arc::clone(&credit), payments: payments.clone() });
         let fleet = Fleet::new(Arc::clone(&network), Arc::clone(&clock), config.avoid_for, admission);
         let parts = Parts { network, fleet, credit, tables, key, clock, rng, config: Arc::new(config), payments };

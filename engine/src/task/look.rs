@@ -115,9 +115,7 @@ impl Settler {
     fn clear(&self, node: NodeId, task: Cid) {
         let context = &self.0.context;
         let clean = self.0.notes.cleared(node, task);
-        if let Some(operator) = context.credit.operator(&node) {
-            context.credit.cleared(&operator);
-        }
+        context.credit.cleared(&node);
         tracing::warn!(%node, %task, clean, "cleared: it was outvoted by nodes that lied");
         if let Some(payments) = context.payments.as_ref().filter(|_| clean) {
             payments.cleared(context.job, node);

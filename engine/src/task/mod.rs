@@ -9,9 +9,7 @@ mod settle;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use conun_types::{
-    Cid, InputShard, JobId, MemoryClass, NodeId, OutputBlock, Result, TaskEnvelope, Volume, codec, profile,
-};
+use conun_types::{Cid, InputShard, JobId, MemoryClass, NodeId, OutputBlock, Result, TaskEnvelope, Volume, codec};
 
 use crate::{credit::Operator, record::ReceiptRecord, stage::StageTask};
 
@@ -32,16 +30,11 @@ impl Prepared {
         let plan = conun_executor::encode_plan(&stage.plan)?;
         let input: Volume = shards.iter().map(|s| s.volume).chain(stage.blocks.iter().map(|b| b.volume)).sum();
         let envelope = TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job,
-            stage: stage.key.stage,
-            task: stage.key.task,
-            profile: profile::hash(),
             memory: first_class(input).min(most),
-            plan,
             output: stage.output,
             shards,
             blocks: stage.blocks.clone(),
+            ..TaskEnvelope::new(job, stage.key.stage, stage.key.task, plan)
         };
         // What every node would refuse is told here, once and by name.
         conun_executor::whitelist::check(stage.plan.as_ref(), &envelope).map_err(|refusal| {

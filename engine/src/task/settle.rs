@@ -253,10 +253,7 @@ impl Settler {
 
     /// How a replica on `node` ended.
     pub(super) fn observe(&self, node: NodeId, outcome: Outcome) {
-        let credit = &self.0.context.credit;
-        if let Some(operator) = credit.operator(&node) {
-            credit.observe(operator, outcome);
-        }
+        self.0.context.credit.observe(&node, outcome);
     }
 
     /// `node` lied, maybe `on` a task, and its operator lost its record.

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use conun_types::{JobId, MemoryClass, OutputSpec, profile};
+use conun_types::{JobId, OutputSpec};
 use datafusion::{
     arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UnionArray},
     arrow::datatypes::{Field, Int64Type, UnionFields},
@@ -59,18 +59,7 @@ async fn task_over(table: MemTable, sql: &str, shuffled: bool) -> TaskEnvelope {
         plan = Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(keys, 3)).unwrap());
         output = OutputSpec::Hash(3);
     }
-    TaskEnvelope {
-        version: TaskEnvelope::VERSION,
-        job: JobId([1; 16]),
-        stage: 1,
-        task: 0,
-        profile: profile::hash(),
-        memory: MemoryClass::Small,
-        plan: encode_plan(&plan).unwrap(),
-        output,
-        shards: Vec::new(),
-        blocks: Vec::new(),
-    }
+    TaskEnvelope { output, ..TaskEnvelope::new(JobId([1; 16]), 1, 0, encode_plan(&plan).unwrap()) }
 }
 
 fn nothing() -> Arc<MemoryInputs> {

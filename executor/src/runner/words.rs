@@ -1,7 +1,7 @@
 //! What a child says to people. It ran a stranger's plan, of which parts may be in the text: names of columns, values that
 //! cannot be cast. A terminal would obey what it finds there.
 
-use conun_types::Failure;
+use conun_types::{Failure, text};
 
 use crate::referee::Ruling;
 
@@ -10,7 +10,7 @@ const MOST_TEXT: usize = 1000;
 
 /// `text` without control characters, cut where it is too long. The same on every machine: replicas vote on some of it.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().take(MOST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text::plain(text).chars().take(MOST_TEXT).collect()
 }
 
 /// The same failure in plain text.

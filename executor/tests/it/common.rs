@@ -5,9 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_executor::{encode_plan, object_store::shards_url, session_config};
-use conun_types::{
-    Cid, InputBlock, InputShard, JobId, MemoryClass, OutputBlock, OutputSpec, TaskEnvelope, Volume, profile,
-};
+use conun_types::{Cid, InputBlock, InputShard, JobId, OutputBlock, OutputSpec, TaskEnvelope, Volume};
 use datafusion::{
     arrow::{array::RecordBatch, datatypes::SchemaRef},
     catalog::{Session, TableProvider},
@@ -101,18 +99,7 @@ pub(crate) async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, A
 }
 
 pub(crate) fn envelope(plan: &Arc<dyn ExecutionPlan>, output: OutputSpec, shards: Vec<InputShard>) -> TaskEnvelope {
-    TaskEnvelope {
-        version: TaskEnvelope::VERSION,
-        job: JobId([1; 16]),
-        stage: 1,
-        task: 0,
-        profile: profile::hash(),
-        memory: MemoryClass::Small,
-        plan: encode_plan(plan).unwrap(),
-        output,
-        shards,
-        blocks: Vec::new(),
-    }
+    TaskEnvelope { output, shards, ..TaskEnvelope::new(JobId([1; 16]), 1, 0, encode_plan(plan).unwrap()) }
 }
 
 pub(crate) fn as_input(block: &OutputBlock) -> InputBlock {

@@ -15,11 +15,10 @@ use conun_executor::{BlockReaderExec, encode_plan, object_store::shards_url};
 use conun_node::{LiarMode, NodeConfig, NodeService};
 use conun_types::{
     AccountId, Amount, Answer, Capability, Cid, Clock, Holder, InputBlock, InputShard, JobId, Lease, LeaseId,
-    LeaseKind, MemoryClass, NodeId, NodeKey, OsRng, OutputSpec, PeerAddr, SignedOrder, Source, SystemClock,
-    TaskEnvelope, TaskOffer, TaskOrder, Volume, codec,
+    LeaseKind, NodeId, NodeKey, OsRng, PeerAddr, SignedOrder, Source, SystemClock, TaskEnvelope, TaskOffer, TaskOrder,
+    Volume, codec,
     eip712::Domain,
     port::{CallError, Network, OfferReply, Volunteer},
-    profile,
     wire::{ControlReply, ControlRequest, Hello, ReadBlock, WriteBlock},
 };
 use datafusion::{
@@ -241,19 +240,8 @@ impl Task {
         blocks: Vec<InputBlock>,
         sources: Vec<Source>,
     ) -> Self {
-        let envelope = TaskEnvelope {
-            version: TaskEnvelope::VERSION,
-            job: JobId([1; 16]),
-            stage: 1,
-            task: 0,
-            profile: profile::hash(),
-            memory: MemoryClass::Small,
-            plan: encode_plan(plan).unwrap(),
-            output: OutputSpec::Passthrough,
-            shards,
-            blocks,
-        };
-        Self::of(envelope, sources)
+        let envelope = TaskEnvelope::new(JobId([1; 16]), 1, 0, encode_plan(plan).unwrap());
+        Self::of(TaskEnvelope { shards, blocks, ..envelope }, sources)
     }
 
     pub(crate) fn of(envelope: TaskEnvelope, sources: Vec<Source>) -> Self {
