@@ -66,7 +66,9 @@ impl Devnet {
 
     /// Starts it again on the same folder.
     pub(crate) fn start(&mut self, args: &[&str]) {
-        let up = [&["devnet", "up", "--detach", "--json", "--cache", "0", "--dir", self.path()], args].concat();
+        // Statements that are asked twice shall run twice, unless it is answers from the cache that are looked at.
+        let cache: &[&str] = if args.contains(&"--cache") { &[] } else { &["--cache", "0"] };
+        let up = [&["devnet", "up", "--detach", "--json", "--dir", self.path()], cache, args].concat();
         let report = json(&run(&up));
         self.url = report["coordinator"]["url"].as_str().expect("a URL").to_owned();
     }

@@ -53,6 +53,20 @@ fn tables_queries_jobs_and_receipts() {
     assert_fails(&net.conun(&["job", "show", "ffff"]), 3, &["ffff"]);
 }
 
+#[test]
+fn known_answers_say_whose_they_are() {
+    let net = Devnet::up(&["--nodes", "3", "--cache", "8MiB"]);
+    net.put_flights(&[]);
+    (0..2).for_each(|_| _ = net.csv(NYCFLIGHTS13[1].sql));
+    let job = net.last_job();
+    let (id, computed) = (job["id"].as_str().unwrap(), job["cached"].as_str().unwrap());
+    assert_fails(&net.conun(&["job", "verify", id]), 3, &["no receipts", computed]);
+    assert!(stdout(&net.conun(&["job", "verify", computed])).contains("all hashes and signatures are good"));
+    let footer = stderr(&net.conun(&["sql", "-c", NYCFLIGHTS13[1].sql]));
+    assert!(footer.contains(&format!("known from job {computed}")), "{footer}");
+    assert_fails(&net.conun(&["job", "verify", "./nothing.json"]), 3, &["no file or folder"]);
+}
+
 /// Every kind of join without an equality, and NOT IN, between a table of one shard and one of many: joins that remember
 /// their left side must not be cut into tasks.
 #[test]
