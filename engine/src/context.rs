@@ -103,6 +103,14 @@ impl JobContext {
         Ok(self.shard(cid)?.0.name())
     }
 
+    /// `cid` as people know it: with its table, where it is a shard.
+    pub(crate) fn name_of(&self, cid: &Cid) -> String {
+        match self.table_of(cid) {
+            Ok(table) => format!("shard {cid} of table '{table}'"),
+            Err(_) => format!("block {cid} of an earlier stage"),
+        }
+    }
+
     /// Bytes of the shards that the job scans, by table.
     pub(crate) fn scanned_bytes(&self) -> HashMap<String, u64> {
         let mut bytes: HashMap<String, u64> = HashMap::new();

@@ -51,12 +51,29 @@ pub(crate) struct Fleet {
 #[derive(Debug, Default, Clone)]
 struct Standing {
     in_flight: u32,
-    /// Gets no task while others are there, until then.
+    /// Gets no task while others are there, from then
+    avoid_from: Duration,
+    /// until then.
     avoid_until: Duration,
     /// How often it was to be avoided lately: each time it is for twice as long.
     lapses: u32,
     /// It said that others keep it busy, until then.
     busy_until: Duration,
+}
+
+impl Standing {
+    /// It gets no task for `usual`, and for twice as long each further time. One that took `times` as long as another gets none
+    /// for so many times as long: one long task on it holds up its job for more than all the short ones save.
+    fn avoid(&mut self, now: Duration, usual: Duration, times: f64) {
+        // Several tasks that end at once are one lapse.
+        if self.avoid_until <= now {
+            self.avoid_from = now;
+            self.lapses += 1;
+        }
+        let doubled = f64::from(1 << self.lapses.saturating_sub(1).min(MOST_DOUBLINGS));
+        let times = times.max(doubled).min(f64::from(1 << MOST_DOUBLINGS));
+        self.avoid_until = self.avoid_until.max(self.avoid_from + usual.mul_f64(times));
+    }
 }
 
 /// A place on a node, given back when dropped.
@@ -212,16 +229,10 @@ impl Fleet {
         self.lock().entry(node).or_default().busy_until = until;
     }
 
-    /// `node` was late, busy for too long or unreachable.
-    pub(crate) fn avoid(&self, node: NodeId) {
+    /// `node` was busy for too long or unreachable, or took `times` as long as another.
+    pub(crate) fn avoid(&self, node: NodeId, times: f64) {
         let now = self.clock.now();
-        let mut state = self.lock();
-        let standing = state.entry(node).or_default();
-        // Several tasks that end at once are one lapse.
-        if standing.avoid_until <= now {
-            standing.avoid_until = now + self.avoid_for * (1 << standing.lapses.min(MOST_DOUBLINGS));
-            standing.lapses += 1;
-        }
+        self.lock().entry(node).or_default().avoid(now, self.avoid_for, times);
     }
 
     /// `node` answered in time.
@@ -249,4 +260,33 @@ pub(crate) struct Candidate {
     pub(crate) free: bool,
     /// Our tasks that it runs now.
     pub(crate) load: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn who_lapses_again_is_avoided_for_longer() {
+        let mut standing = Standing::default();
+        standing.avoid(Duration::ZERO, USUAL, 1.0);
+        assert_eq!(standing.avoid_until, USUAL);
+        standing.avoid(USUAL / 2, USUAL, 1.0);
+        assert_eq!(standing.avoid_until, USUAL, "tasks that end at once are one lapse");
+        standing.avoid(USUAL, USUAL, 1.0);
+        assert_eq!(standing.avoid_until, USUAL * 3);
+    }
+
+    #[test]
+    fn the_slower_a_node_is_the_longer_it_is_avoided() {
+        let mut standing = Standing::default();
+        standing.avoid(Duration::ZERO, USUAL, 2.5);
+        assert_eq!(standing.avoid_until, Duration::from_secs(75));
+        standing.avoid(Duration::from_secs(10), USUAL, 10.0);
+        assert_eq!(standing.avoid_until, Duration::from_secs(300), "the same task, which still runs");
+        standing.avoid(Duration::from_secs(20), USUAL, f64::INFINITY);
+        assert_eq!(standing.avoid_until, USUAL * 64, "within bounds");
+    }
 }

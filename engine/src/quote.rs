@@ -68,9 +68,12 @@ pub(crate) fn verify_rows(tasks: &BTreeMap<u32, u64>, forecast: Forecast) -> Res
 }
 
 fn verify_batch(tasks: &BTreeMap<u32, u64>, forecast: Forecast) -> Result<RecordBatch> {
+    // What no node runs, no node can answer wrongly.
+    let forecast = if tasks.is_empty() { Forecast { replicas: 0.0, bound: 0.0, ..forecast } } else { forecast };
     let (sum, n) = (tasks.values().sum(), tasks.len() + 1);
     let counts: Vec<u64> = tasks.values().copied().chain([sum]).collect();
-    let extra = counts.iter().map(|tasks| *tasks as f64 * (forecast.replicas - 1.0));
+    // What a person reads: 1.05 - 1 is no 0.05 in binary.
+    let extra = counts.iter().map(|tasks| (*tasks as f64 * (forecast.replicas - 1.0).max(0.0) * 1e6).round() / 1e6);
     let arrays: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from_iter(tasks.keys().copied().map(Some).chain([None]))),
         Arc::new(UInt64Array::from(counts.clone())),
@@ -132,6 +135,13 @@ mod tests {
         let extra = rows.column(3).as_any().downcast_ref::<Float64Array>().map(|c| c.values().to_vec());
         assert_eq!(extra, Some(vec![12.0, 3.0, 15.0]));
         assert!(rows.column(0).is_null(2));
+        let of = |rows: &RecordBatch, column: usize| {
+            rows.column(column).as_any().downcast_ref::<Float64Array>().map(|c| c.values().to_vec())
+        };
+        let audits = verify_batch(&BTreeMap::from([(1, 3)]), Forecast { replicas: 1.05, ..forecast })?;
+        assert_eq!(of(&audits, 3), Some(vec![0.15, 0.15]), "as people write it");
+        let local = verify_batch(&BTreeMap::new(), forecast)?;
+        assert_eq!([of(&local, 2), of(&local, 3), of(&local, 4)].map(Option::unwrap_or_default), [[0.0]; 3]);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use conun_types::{
     port::{CallError, Network},
     wire::{BlockError, ReadBlock, WriteBlock},
 };
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use crate::capabilities::Capabilities;
@@ -127,14 +127,17 @@ impl TaskFetch {
         Self { node, inputs, complaints: Mutex::default() }
     }
 
-    /// Fetches what is not here. Failures wait until the runner asks for the input.
-    pub(crate) async fn prefetch(&self) {
+    /// Fetches what is not here.
+    ///
+    /// # Errors
+    /// The first input that is not to be had: the task cannot be finished without, though its runner may not ask for it for
+    /// long yet.
+    pub(crate) async fn prefetch(&self) -> Result<(), Failure> {
         let missing = self.inputs.iter().filter(|(cid, input)| !self.node.may_use(cid, input.source.as_ref()));
         stream::iter(missing)
-            .for_each_concurrent(PARALLEL, |(cid, input)| async move {
-                let _ = self.fetched(cid, input).await;
-            })
-            .await;
+            .map(Ok)
+            .try_for_each_concurrent(PARALLEL, |(cid, input)| async move { self.fetched(cid, input).await.map(drop) })
+            .await
     }
 
     /// Holders that sent wrong bytes.

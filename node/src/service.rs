@@ -204,7 +204,10 @@ impl NodeService {
         tokio::select! {
             biased;
             output = &mut run => output,
-            () = fetch.prefetch() => run.await,
+            fetched = fetch.prefetch() => {
+                fetched?;
+                run.await
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! Sessions pinned to the execution profile.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use async_trait::async_trait;
 use conun_types::{Error, Result, profile};
 use datafusion::{
-    catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider},
+    catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider},
     config::ConfigOptions,
     execution::{SessionState, SessionStateBuilder},
     prelude::SessionConfig,
@@ -28,13 +29,41 @@ pub fn session_config() -> Result<SessionConfig> {
 /// # Errors
 /// As [`session_config`].
 pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> Result<SessionState> {
-    let catalog = MemoryCatalogProvider::new();
-    catalog.register_schema("public", tables).map_err(|e| Error::internal(e.to_string()))?;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
     conun_functions::register(&mut state).map_err(|e| Error::internal(e.to_string()))?;
     crate::passes::register(&mut state);
+    let functions = state.table_functions().keys().cloned().collect();
+    let catalog = MemoryCatalogProvider::new();
+    let tables = Arc::new(BesideFunctions { tables, functions });
+    catalog.register_schema("public", tables).map_err(|e| Error::internal(e.to_string()))?;
     state.catalog_list().register_catalog("conun".to_owned(), Arc::new(catalog));
     Ok(state)
+}
+
+/// Tables beside functions that make tables: DataFusion asks for `generate_series(1, 9)` as for a table first, and an error
+/// that names the tables there are would end the statement.
+#[derive(Debug)]
+struct BesideFunctions {
+    tables: Arc<dyn SchemaProvider>,
+    functions: HashSet<String>,
+}
+
+#[async_trait]
+impl SchemaProvider for BesideFunctions {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.table_names()
+    }
+
+    async fn table(&self, name: &str) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>> {
+        if self.functions.contains(name) && !self.tables.table_exist(name) {
+            return Ok(None);
+        }
+        self.tables.table(name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.table_exist(name)
+    }
 }
 
 #[cfg(test)]

@@ -90,6 +90,8 @@ fn no_query(statement: &Statement, sql: &str) -> Error {
     let construct = verb(statement);
     let instead = match construct.as_str() {
         "COPY" => "write an answer to a file with: conun sql -o FILE",
+        "DROP" => "remove a table with: conun rm TABLE",
+        "SET" | "RESET" => "settings are the same on every node, so that answers are; see docs/DETERMINISM.md",
         _ => "store data with: conun put TABLE PATH",
     };
     let reason = "is no query, and only queries run on the network";

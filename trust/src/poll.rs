@@ -100,9 +100,11 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
         self.overdue.retain(|o| *o != operator);
     }
 
-    /// Patience ran out on every replica that still runs: others are started in their stead, yet they may still vote.
-    pub fn out_of_patience(&mut self) {
-        self.overdue.clone_from(&self.running);
+    /// Patience ran out on `operator`'s replica: another is started in its stead, yet it may still vote.
+    pub fn out_of_patience(&mut self, operator: O) {
+        if self.running.contains(&operator) && !self.overdue.contains(&operator) {
+            self.overdue.push(operator);
+        }
     }
 
     /// Whether no further operator can be asked.
@@ -123,12 +125,6 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
     /// Asks for no more than `need` from here on: nobody is left to ask, and the requester set no bound of its own.
     pub fn settle_for(&mut self, need: Need) {
         self.enough = Some(need);
-    }
-
-    /// Replicas that patience ran out on and that have not voted since.
-    #[must_use]
-    pub fn overdue(&self) -> &[O] {
-        &self.overdue
     }
 
     /// Operators that run a replica now.

@@ -75,6 +75,61 @@ async fn both_holders_of_a_shuffle_block_may_die_in_mid_query() {
     assert!(assassin.asked.lock().unwrap().contains(reader), "who misses a block that died with others is not avoided");
 }
 
+/// Holds tasks that read blocks until every node has one, and others wait for a place; then takes both holders of a block that
+/// all of them read off the network.
+struct Ambush {
+    net: MemoryNet,
+    /// Tasks that are held.
+    held: tokio::sync::Barrier,
+    sprung: AtomicBool,
+    dead: OnceLock<BTreeSet<NodeId>>,
+    /// Offers afterwards that name nobody but the dead for a block.
+    stale: AtomicUsize,
+}
+
+#[async_trait]
+impl Meddler for Ambush {
+    fn settle_in(&self, _index: usize, config: &mut NodeConfig) {
+        config.cores = 1;
+    }
+
+    async fn before(&self, _node: NodeId, offer: &TaskOffer) {
+        let mut blocks = offer.sources.iter().filter(|s| s.holders.iter().any(|h| h.capability.is_some()));
+        let holders = |source: &Source| source.holders.iter().map(|h| h.peer.id).collect::<BTreeSet<NodeId>>();
+        if let Some(dead) = self.dead.get() {
+            let stale = blocks.any(|block| holders(block).is_subset(dead));
+            self.stale.fetch_add(usize::from(stale), Ordering::SeqCst);
+            return;
+        }
+        let Some(block) = blocks.next().filter(|_| !self.sprung.load(Ordering::SeqCst)) else { return };
+        if self.held.wait().await.is_leader() {
+            self.sprung.store(true, Ordering::SeqCst);
+            let both = holders(block);
+            both.iter().for_each(|id| self.net.set_offline(*id, true));
+            let _ = self.dead.set(both);
+        }
+        // Those that die here may be dropped: a second barrier would wait for them.
+        while self.dead.get().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_got_no_place_before_the_holders_died_is_not_sent_to_them() {
+    let (net, nodes) = (MemoryNet::new(), 6);
+    let (sprung, dead, stale) = Default::default();
+    let held = tokio::sync::Barrier::new(nodes);
+    let ambush = Arc::new(Ambush { net: net.clone(), held, sprung, dead, stale });
+    let world = World::new(&net, nodes, &ambush).await;
+    let run = tokio::time::timeout(Duration::from_secs(60), world.run());
+    let (rows, record) = run.await.expect("all nodes got a task that reads blocks");
+    assert_eq!((rows, record.state), (Ok(16), JobState::Done), "{:?}", record.error);
+    assert_eq!(ambush.dead.get().map(BTreeSet::len), Some(2));
+    assert!(record.warnings.iter().any(|w| w.contains("made again")), "{:?}", record.warnings);
+    assert_eq!(ambush.stale.load(Ordering::SeqCst), 0, "tasks that waited look for their inputs again");
+}
+
 /// Ways to cheat with the receipt, or with what it is a receipt for.
 #[derive(Clone, Copy)]
 enum Forgery {

@@ -45,6 +45,10 @@ fn tables_queries_jobs_and_receipts() {
     let sql = format!("select count(*) as n from '{}'", dir.join("airlines-00000.parquet").display());
     assert_eq!(stdout(&run(&["sql", "--format", "csv", "-c", &sql])), "n\n16\n");
 
+    assert_eq!(net.csv("select sum(value) as s from generate_series(1, 9)"), "s\n45\n", "by the coordinator itself");
+    let mixed = "select * from flights f join generate_series(1, 9) g on f.month = g.value";
+    assert_fails(&net.conun(&["sql", "-c", mixed]), 3, &["generate_series() (line 1, column 30)"]);
+
     stdout(&net.conun(&["rm", "airlines"]));
     assert_fails(&net.conun(&["show", "airlines"]), 3, &["airlines"]);
     assert_fails(&net.conun(&["sql", "-c", "select * from airlines"]), 3, &["airlines"]);

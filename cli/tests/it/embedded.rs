@@ -79,6 +79,7 @@ fn bad_input_gets_one_clear_line_and_the_right_code() {
         (&["sql", "-c", &from_cut], 3, &["cut.parquet"]),
         (&["sql", "-f", "missing.sql"], 3, &["missing.sql"]),
         (&["sql", "--verify", "quorum", "-c", "select 1"], 2, &["network"]),
+        (&["sql", "-c", "explain verify select 1"], 3, &["EXPLAIN VERIFY"]),
         (&["tables"], 2, &["coordinator"]),
         (&["tables", "--connect", "http://127.0.0.1:1"], 4, &["127.0.0.1:1"]),
         (&["tables", "--connect", "gopher://x"], 2, &["gopher"]),
@@ -92,6 +93,15 @@ fn bad_input_gets_one_clear_line_and_the_right_code() {
         assert_fails(&output, *code, words);
         assert!(output.stdout.is_empty(), "{args:?} printed rows: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_devnet_that_cannot_be_leaves_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("net");
+    let failed = run(&["devnet", "up", "--dir", dir.to_str().unwrap(), "--liar", "99=stall"]);
+    assert_fails(&failed, 2, &["no node 99"]);
+    assert!(!dir.exists());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod look;
+mod patience;
 mod pay;
 mod round;
 mod settle;

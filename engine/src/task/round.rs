@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     Prepared, Settled,
     attempt::{Checked, Ended, Report, attempt},
+    patience::{Late, Patience},
     settle::Settler,
 };
 use crate::{
@@ -28,8 +29,6 @@ use crate::{
 const SECOND_CHANCES: usize = 3;
 /// Pause before they are.
 const SECOND_CHANCE_AFTER: Duration = Duration::from_millis(500);
-/// How often the time until further replicas are started doubles.
-const MOST_DOUBLINGS: u32 = 5;
 /// A node that is busy for longer counts as lost: others may have taken all of it, or it only says so.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -69,10 +68,7 @@ pub(super) struct Round {
     votes: HashMap<NodeId, Checked>,
     last_fault: Option<String>,
     chances: usize,
-    started: Instant,
-    deadline: Instant,
-    /// How often patience ran out.
-    expiries: u32,
+    patience: Patience,
     running: FuturesUnordered<BoxFuture<'static, Report>>,
 }
 
@@ -91,8 +87,7 @@ impl Round {
     }
 
     fn new(settler: Settler, task: Arc<Prepared>, poll: Votes) -> Self {
-        let now = Instant::now();
-        let deadline = now + settler.0.context.config.slow_after;
+        let patience = Patience::new(&settler.0.context.config, Instant::now());
         Self {
             settler,
             task,
@@ -106,9 +101,7 @@ impl Round {
             votes: HashMap::new(),
             last_fault: None,
             chances: SECOND_CHANCES,
-            started: now,
-            deadline,
-            expiries: 0,
+            patience,
             running: FuturesUnordered::new(),
         }
     }
@@ -149,7 +142,7 @@ impl Round {
                     }
                 }
                 Some(report) = self.running.next() => self.hear(report).await,
-                () = tokio::time::sleep_until(self.deadline), if !self.poll.running().is_empty() => self.out_of_patience(),
+                () = tokio::time::sleep_until(self.patience.deadline()), if !self.poll.running().is_empty() => self.out_of_patience(),
             }
         }
     }
@@ -183,21 +176,26 @@ impl Round {
     }
 
     /// Finds a node: for the first replica one that holds inputs and that the credibility engine draws, for the others any
-    /// that it draws.
+    /// that it draws. Places are waited for, and whoever held the inputs may be gone by then.
     fn seat(&self) -> Seating {
         let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
         let (fresh, poll) = (self.fresh, self.poll.clone());
         async move {
-            let sources = settler.sources(&task).await?;
             let memory = task.envelope.memory;
             let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
-            let seated = if fresh {
-                let holders = holders_of_most(&sources);
-                fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
-            } else {
-                fleet.seat(job, memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
-            };
-            Ok(seated.map(|(seat, plan)| Seated { seat, plan, sources }))
+            loop {
+                let sources = settler.sources(&task).await?;
+                let seated = if fresh {
+                    let holders = holders_of_most(&sources);
+                    fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
+                } else {
+                    fleet.seat(job, memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
+                };
+                let Some((seat, plan)) = seated else { return Ok(None) };
+                if let Some(sources) = settler.known_sources(&task)? {
+                    return Ok(Some(Seated { seat, plan, sources }));
+                }
+            }
         }
         .boxed()
     }
@@ -217,9 +215,7 @@ impl Round {
         self.tried.insert(node);
         self.nodes.insert(operator, node);
         self.poll.started(operator);
-        if self.poll.votes().is_empty() {
-            self.deadline = Instant::now() + self.slow_after();
-        }
+        self.patience.began(node, Instant::now());
         tracing::debug!(%node, task = ?self.task.stage.key, "replica started");
         let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
         self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
@@ -241,7 +237,7 @@ impl Round {
             Ended::Busy(pause) => self.postpone(node, pause),
             Ended::Lost(reason) => self.lose(node, reason, Outcome::Offline),
             Ended::Missing(source) => {
-                let reason = format!("{node} found {} nowhere", source.cid);
+                let reason = format!("{node} found {} nowhere", self.settler.0.context.name_of(&source.cid));
                 if self.settler.probe(&source).await {
                     // Its holders are to blame: the reader is as good as it was.
                     self.end(node);
@@ -261,18 +257,18 @@ impl Round {
     fn vote(&mut self, node: NodeId, ballot: Ballot) {
         tracing::debug!(%node, task = ?self.task.stage.key, "replica voted");
         if let Some(operator) = self.operator(node) {
-            let late = self.poll.overdue().contains(&operator);
-            if !late {
+            if !self.was_late(node) {
                 self.settler.0.context.fleet.prompt(node);
+                self.settler.observe(node, Outcome::Prompt);
             }
-            self.settler.observe(node, if late { Outcome::Late } else { Outcome::Prompt });
             self.poll.voted(operator, ballot);
         }
-        self.be_patient();
+        self.patience.voted(node, Instant::now());
     }
 
     /// `node` ended without a vote.
     fn end(&mut self, node: NodeId) {
+        self.patience.ended(node);
         if let Some(operator) = self.operator(node) {
             self.poll.ended(operator);
             self.nodes.remove(&operator);
@@ -301,36 +297,33 @@ impl Round {
     fn lose(&mut self, node: NodeId, reason: String, outcome: Outcome) {
         tracing::debug!(%node, task = ?self.task.stage.key, reason, "replica lost");
         self.end(node);
-        self.settler.0.context.fleet.avoid(node);
+        self.settler.0.context.fleet.avoid(node, 1.0);
         self.settler.observe(node, outcome);
         self.lost.insert(node);
         self.last_fault = Some(reason);
     }
 
-    /// The first answer shows how long the task takes: the others, which began soon after, get half as long again and more.
-    fn be_patient(&mut self) {
-        let patience = self.settler.0.context.config.patience.max(self.started.elapsed() * 3 / 2);
-        self.deadline = Instant::now() + patience;
-    }
-
     fn out_of_patience(&mut self) {
-        // Where nobody has answered yet, the task is long, for all that is known: whoever runs it is not to be avoided.
-        if !self.poll.votes().is_empty() {
-            for node in self.poll.running().iter().filter_map(|operator| self.nodes.get(operator)) {
-                tracing::debug!(%node, task = ?self.task.stage.key, "replica late");
-                self.settler.0.context.fleet.avoid(*node);
+        for Late { node, times } in self.patience.run_out(Instant::now()) {
+            tracing::debug!(%node, task = ?self.task.stage.key, times, "replica late");
+            if let Some(operator) = self.operator(node) {
+                self.poll.out_of_patience(operator);
+            }
+            if let Some(times) = times {
+                self.settler.0.context.fleet.avoid(node, times);
             }
         }
-        self.poll.out_of_patience();
         // Nodes may have joined since.
         self.poll.exhausted(false);
-        // Longer each time: a task that takes long is no reason to run it everywhere, where colluders would meet.
-        self.expiries = (self.expiries + 1).min(MOST_DOUBLINGS);
-        self.deadline = Instant::now() + self.slow_after();
     }
 
-    fn slow_after(&self) -> Duration {
-        self.settler.0.context.config.slow_after * (1 << self.expiries)
+    /// Whether `node` took far longer than others. If so, that is noted, and it gets no task for a while: the longer the slower
+    /// it is.
+    fn was_late(&self, node: NodeId) -> bool {
+        let Some(times) = self.patience.times(node, Instant::now()) else { return false };
+        self.settler.0.context.fleet.avoid(node, times);
+        self.settler.observe(node, Outcome::Late);
+        true
     }
 
     async fn second_chance(&mut self) {
@@ -355,9 +348,8 @@ impl Round {
             }
             Ballot::Done(root) => root,
         };
-        let overdue = self.poll.overdue().to_vec();
-        let late: Vec<NodeId> = overdue.iter().filter_map(|operator| self.nodes.get(operator)).copied().collect();
-        late.iter().for_each(|node| self.settler.observe(*node, Outcome::Late));
+        let running = self.poll.running().iter().filter_map(|operator| self.nodes.get(operator));
+        let late: Vec<NodeId> = running.copied().filter(|node| self.was_late(*node)).collect();
         let (right, wrong): (Vec<Settled>, Vec<Settled>) =
             std::mem::take(&mut self.before).into_iter().partition(|before| before.root() == Some(root));
         let right = right.into_iter().next();

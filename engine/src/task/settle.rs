@@ -96,12 +96,23 @@ impl Settler {
         }
     }
 
-    /// Where each input of `task` is found; blocks that nobody has any more are made again first.
-    pub(super) async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
-        let mut sources = Vec::with_capacity(task.envelope.shards.len() + task.envelope.blocks.len());
-        for shard in &task.envelope.shards {
-            sources.push(self.0.context.shard_source(&shard.cid)?);
+    /// Where each input of `task` is found now; `None` where nobody has one any more.
+    pub(super) fn known_sources(&self, task: &Prepared) -> Result<Option<Vec<Source>>> {
+        let (mut sources, connected) = (self.shard_sources(task)?, self.connected());
+        for block in &task.envelope.blocks {
+            let Some(source) = self.known_source(&block.cid, block.volume.bytes, &connected) else { return Ok(None) };
+            sources.push(source);
         }
+        Ok(Some(sources))
+    }
+
+    fn shard_sources(&self, task: &Prepared) -> Result<Vec<Source>> {
+        task.envelope.shards.iter().map(|shard| self.0.context.shard_source(&shard.cid)).collect()
+    }
+
+    /// The same; blocks that nobody has any more are made again first.
+    pub(super) async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
+        let mut sources = self.shard_sources(task)?;
         let found = |block: &InputBlock| {
             let (cid, len) = (block.cid, block.volume.bytes);
             async move { self.block_source(&cid, len).await }.boxed()
@@ -121,16 +132,19 @@ impl Settler {
     /// As [`Settler::settle`], where it has to be made again and cannot be.
     pub(crate) async fn block_source(&self, cid: &Cid, len: u64) -> Result<Source> {
         loop {
-            if let Some(source) = self.known_source(cid, len) {
+            if let Some(source) = self.known_source(cid, len, &self.connected()) {
                 return Ok(source);
             }
             self.rebuild(*cid).await?;
         }
     }
 
-    fn known_source(&self, cid: &Cid, len: u64) -> Option<Source> {
-        let connected: HashSet<NodeId> = self.0.context.fleet.connected().into_iter().map(|p| p.id).collect();
-        self.0.lineage.source(cid, len, &connected, self.0.context.rng.as_ref())
+    fn connected(&self) -> HashSet<NodeId> {
+        self.0.context.fleet.connected().into_iter().map(|p| p.id).collect()
+    }
+
+    fn known_source(&self, cid: &Cid, len: u64, connected: &HashSet<NodeId>) -> Option<Source> {
+        self.0.lineage.source(cid, len, connected, self.0.context.rng.as_ref())
     }
 
     fn producer(&self, cid: &Cid) -> Result<Settled> {
@@ -148,7 +162,7 @@ impl Settler {
             let stage = lost.task.stage.key.stage;
             let gate = self.gate(lost.task.stage.key);
             let mut times = gate.lock().await;
-            if self.known_source(&cid, 0).is_some() {
+            if self.known_source(&cid, 0, &self.connected()).is_some() {
                 return Ok(());
             }
             *times += 1;
@@ -188,7 +202,7 @@ impl Settler {
             let read = self.0.context.network.read_block(&holder.peer, read);
             let served = matches!(tokio::time::timeout(self.0.context.config.patience, read).await, Ok(Ok(_)));
             if !served {
-                self.0.context.fleet.avoid(holder.peer.id);
+                self.0.context.fleet.avoid(holder.peer.id, 1.0);
                 self.0.lineage.forget(cid, holder.peer.id);
             }
             !served

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{Node, Shard, Task, World, config, read_task, shard, source, sum_task};
-use conun_executor::canonical;
+use conun_executor::{BlockReaderExec, canonical};
 use conun_node::LiarMode;
 use conun_storage::{CodeSpec, erasure};
 use conun_types::{
@@ -24,6 +24,7 @@ use conun_types::{
     task::outputs_root,
     wire::{BlockError, ControlReply, ControlRequest, Pointer, WriteBlock},
 };
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, limit::GlobalLimitExec};
 
 fn vote(answer: Answer) -> Vote {
     match answer.outcome {
@@ -107,6 +108,26 @@ async fn replicas_agree_and_the_next_stage_reads_from_either() {
         let (_, denied) = world.run(node, &unopened()).await;
         assert_eq!(failure(denied), Failure::InputMissing(input.cid));
     }
+}
+
+#[tokio::test]
+async fn an_input_that_is_not_to_be_had_ends_a_task_that_has_not_come_to_it() {
+    let world = World::new();
+    let (node, _, task) = with_shard(&world, None).await;
+    let gone = world.node(None);
+    let (offer, answer) = world.run(&node, &task).await;
+    let here = as_input(&vote(answer));
+    let schema = canonical::decode(&world.read(&node, here.cid, Some(offer.capability)).await.unwrap()).unwrap().0;
+    let there = InputBlock { cid: Cid::raw(b"gone"), ..here };
+    let found = |block: &InputBlock, holder| source(block.cid, block.volume.bytes, &[holder], Some(offer.capability));
+    let sources = vec![found(&here, &node), found(&there, &gone)];
+    let partitions = vec![vec![here, there]];
+    let reader = BlockReaderExec::try_new(schema, partitions, Partitioning::UnknownPartitioning(1)).unwrap();
+    // The first block has all the rows that it takes.
+    let first = GlobalLimitExec::new(Arc::new(reader), 0, Some(1));
+    let task = Task::new(&(Arc::new(first) as Arc<dyn ExecutionPlan>), Vec::new(), vec![here, there], sources);
+    let (_, answer) = world.run(&node, &task).await;
+    assert_eq!(failure(answer), Failure::InputMissing(there.cid));
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ const NODES: u32 = 6;
 /// Starts a devnet; without `--detach` stays until it is told to stop, and then stops all.
 pub(super) async fn run(args: DevnetUp, context: &Context) -> Result<()> {
     let mut signals = Signals::new()?;
+    // Before there is a folder: a typing error leaves none behind.
+    liars(&args, size(&args, State::load(&args.dir.dir)?.as_ref()))?;
     let dir = create(&args.dir.dir)?;
     let guard = lock(&dir)?;
     let old = State::load(&dir)?;
@@ -90,7 +92,7 @@ struct Running {
 
 impl<'a> Plan<'a> {
     fn new(args: &'a DevnetUp, dir: PathBuf, old: Option<&State>) -> Result<Self> {
-        let nodes = args.nodes.or(old.map(|s| s.size)).unwrap_or(NODES);
+        let nodes = size(args, old);
         let port = args.port.or(old.map(|s| s.port)).unwrap_or(DEFAULT_PORT);
         Ok(Self { args, dir, nodes, port, money: None, liars: liars(args, nodes)? })
     }
@@ -205,6 +207,11 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
+}
+
+/// How many nodes it has: as many as are asked for, else as many as it had.
+fn size(args: &DevnetUp, old: Option<&State>) -> u32 {
+    args.nodes.or(old.map(|s| s.size)).unwrap_or(NODES)
 }
 
 /// How nodes are to cheat, by index.

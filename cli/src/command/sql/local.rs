@@ -21,6 +21,11 @@ impl Local {
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer> {
+        if conun_planner::foreseen(sql).is_some() {
+            let error =
+                Error::data("EXPLAIN COST and EXPLAIN VERIFY are about nodes, and this statement would run on none");
+            return Err(error.with_hint("name a coordinator with --connect URL, or use EXPLAIN"));
+        }
         let failed = |e: DataFusionError| explain(&e, sql);
         let frame = self.session.sql(sql).await.map_err(failed)?;
         let rows = frame.execute_stream().await.map_err(failed)?;
