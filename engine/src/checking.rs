@@ -28,7 +28,7 @@ impl Checking {
         let default = if default == Verify::Off && options.max_error.is_some() { Verify::Quorum } else { default };
         let verify = options.verify.unwrap_or(default);
         let demand = demand(verify, options.max_error)?;
-        let forecast = credit.forecast(demand, operators);
+        let forecast = credit.forecast(demand, operators, None);
         if let (Some(bound), false) = (options.max_error, forecast.reached) {
             let text = format!(
                 "--max-error {bound} needs {} agreeing operators, {} are connected",

@@ -168,10 +168,10 @@ impl Credit {
         self.lock().trust.rank(operator, now) >= Rank::Founder
     }
 
-    /// What `demand` will take among the operators of `candidates`.
-    pub(crate) fn forecast(&self, demand: Demand, candidates: &[Operator]) -> Forecast {
+    /// What `demand` will take among the operators of `candidates`, for a job of so many `tasks` where that is known.
+    pub(crate) fn forecast(&self, demand: Demand, candidates: &[Operator], tasks: Option<u64>) -> Forecast {
         let now = self.now();
-        self.lock().trust.forecast(demand, candidates, now)
+        self.lock().trust.forecast(demand, candidates, tasks, now)
     }
 
     /// Who begins a task of `job`, and how.

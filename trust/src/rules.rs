@@ -86,6 +86,17 @@ impl Rules {
         self.audits as f64 / self.stint as f64
     }
 
+    /// Audits in the mean of what an operator does alone for one job, where that is so many tasks: of each stint that ends, and of
+    /// the one that the end of the job breaks off.
+    #[must_use]
+    pub fn audits_of(&self, tasks: f64) -> f64 {
+        let (audits, stint) = (self.audits as f64, self.stint as f64);
+        // After each task the stint ends with probability 1 / stint, so the last one has so many tasks in the mean.
+        let open = stint * (1.0 - (-tasks / stint).exp());
+        let broken_off = 1.0 + (audits - 1.0) * open / stint;
+        (tasks / stint * audits + broken_off).min(tasks)
+    }
+
     /// Whether lying does not pay under these audits ([`credibility::deterrent_rate`]), for a `cost` that a lie saves, a
     /// `reward` and a `stake` in the same unit. A check misses a lie if the partner is a liar, too.
     #[must_use]
@@ -110,6 +121,10 @@ mod tests {
         assert!(none.audit_rate() > 0.0);
         assert!((Rules::default().audit_rate() - 0.0375).abs() < 1e-12);
         assert_eq!(Rules::default().solo_after(), 205);
+        let share = |tasks: f64| Rules::default().audits_of(tasks) / tasks;
+        assert_eq!(share(1.0), 1.0, "a single task is looked at");
+        assert!((share(12.0) - 0.144).abs() < 1e-3, "0.45 of stints that ended, 1.28 of the last");
+        assert!((share(1e6) - 0.0375).abs() < 1e-4);
     }
 
     #[test]

@@ -348,13 +348,14 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         caught.map(|c| c.without(job, task)).collect()
     }
 
-    /// What `demand` takes of the operators in `candidates`, in the mean, if none of them lies.
+    /// What `demand` takes of the operators in `candidates` for a job of so many `tasks` (very many where that is not known), in
+    /// the mean, if none of them lies.
     #[must_use]
-    pub fn forecast(&self, demand: Demand, candidates: &[O], now: Duration) -> Forecast {
+    pub fn forecast(&self, demand: Demand, candidates: &[O], tasks: Option<u64>, now: Duration) -> Forecast {
         let admitted: Vec<O> = candidates.iter().filter(|o| self.rank(o, now) >= Rank::Newcomer).copied().collect();
         match demand {
             Demand::Compare(need) => self.forecast_votes(need, &admitted),
-            Demand::Audit => self.forecast_audits(&admitted),
+            Demand::Audit => self.forecast_audits(&admitted, tasks),
         }
     }
 
@@ -370,13 +371,18 @@ impl<O: Copy + Ord + Debug, T: Copy + Ord> Trust<O, T> {
         Forecast { replicas: votes as f64, bound, reached }
     }
 
-    fn forecast_audits(&self, operators: &[O]) -> Forecast {
+    fn forecast_audits(&self, operators: &[O], tasks: Option<u64>) -> Forecast {
         let compared = self.forecast_votes(Need::error(self.rules.max_error), operators);
         let most = operators.len().max(1) as f64;
         let (records, others): (Vec<O>, Vec<O>) =
             operators.iter().partition(|o| self.has_record(o) && !self.is_alarmed());
         let alone = records.len() as f64 / most;
-        let replicas = alone * (1.0 + self.rules.audit_rate()) + (1.0 - alone) * compared.replicas.min(most);
+        // Tasks are spread evenly.
+        let audited = match tasks.map(|tasks| tasks as f64 / most) {
+            Some(each) if each > 0.0 => self.rules.audits_of(each) / each,
+            _ => self.rules.audit_rate(),
+        };
+        let replicas = alone * (1.0 + audited) + (1.0 - alone) * compared.replicas.min(most);
         let solo = records.iter().map(|o| self.solo_error(o)).fold(0.0, f64::max);
         let bound = if others.is_empty() { solo } else { solo.max(compared.bound) };
         Forecast { replicas, bound, reached: operators.len() > 1 }

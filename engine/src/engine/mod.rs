@@ -11,6 +11,7 @@ use std::{
 use arrow::datatypes::SchemaRef;
 use conun_planner::{Foresight, Placement};
 use conun_storage::Tables;
+use conun_trust::Forecast;
 use conun_types::{
     Clock, Error, JobId, NodeId, NodeKey, PeerAddr, Result, Rng, Volume,
     eip712::Domain,
@@ -210,7 +211,8 @@ impl Engine {
         let _one = self.quoting.lock().await;
         let quote = pilot::quote(&context, plan).await?;
         let price = self.parts.payments.as_ref().map(|p| p.price());
-        quote::rows(&quote, checking.forecast.replicas, price)
+        let forecast = self.forecast(&checking, quote.stages.iter().map(|stage| stage.tasks).sum());
+        quote::rows(&quote, forecast.replicas, price)
     }
 
     /// What the verification of a statement would take, as rows that can be queried. Nothing runs for it.
@@ -225,7 +227,12 @@ impl Engine {
                 StageGraph::new(id, plan.physical, plan.config)?.tasks()
             }
         };
-        quote::verify_rows(&tasks, checking.forecast)
+        quote::verify_rows(&tasks, self.forecast(&checking, tasks.values().sum()))
+    }
+
+    /// What `checking` takes for a job of so many `tasks`.
+    fn forecast(&self, checking: &Checking, tasks: u64) -> Forecast {
+        self.parts.credit.forecast(checking.demand, &self.operators(), Some(tasks))
     }
 
     /// Plans a job from a logical plan (of a dataframe, say); `text` is what people see of it.
@@ -343,11 +350,15 @@ impl Engine {
 
     /// How a job with `options` is verified.
     fn checking(&self, options: &JobOptions) -> Result<Checking> {
-        let Parts { fleet, credit, config, .. } = &self.parts;
+        Checking::new(options, self.parts.config.verify, &self.parts.credit, &self.operators())
+    }
+
+    /// Operators of the nodes that are connected.
+    fn operators(&self) -> Vec<Operator> {
+        let Parts { fleet, credit, .. } = &self.parts;
         let operators: BTreeSet<Operator> =
             fleet.connected().iter().filter_map(|peer| credit.operator(&peer.id)).collect();
-        let operators: Vec<Operator> = operators.into_iter().collect();
-        Checking::new(options, config.verify, credit, &operators)
+        operators.into_iter().collect()
     }
 
     /// The shards of every table that `plan` reads.

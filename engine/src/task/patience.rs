@@ -69,6 +69,11 @@ impl Patience {
         self.running.remove(&node);
     }
 
+    /// Whether one runs that is not waited for any longer.
+    pub(super) fn is_out(&self) -> bool {
+        self.running.values().any(|replica| replica.late)
+    }
+
     /// How many times as long as the fastest took the replica on `node` has run by now, where that makes it slow. Where nobody
     /// voted, the task is long, for all that is known. Of short tasks, the fastest counts as if it had taken longer.
     pub(super) fn times(&self, node: NodeId, now: Instant) -> Option<f64> {
@@ -138,6 +143,7 @@ mod tests {
         assert_eq!(patience.run_out(at(33.0)), []);
         assert_eq!(patience.run_out(at(34.0)), [Late { node: slow, times: Some(2.5) }]);
         assert_eq!(patience.run_out(at(35.0)), [], "it is late once");
+        assert!(patience.is_out());
         assert_eq!(patience.times(slow, at(94.0)), Some(10.0));
     }
 

@@ -176,8 +176,12 @@ impl Round {
     }
 
     /// Finds a node: for the first replica one that holds inputs and that the credibility engine draws, for the others any
-    /// that it draws. Places are waited for, and whoever held the inputs may be gone by then.
+    /// that it draws. Places are waited for, and whoever held the inputs may be gone by then. A replica that doubles one that
+    /// may still vote leaves places to those without which there is no verdict, for a while: where all tasks are long, doubling
+    /// them holds up the job.
     fn seat(&self) -> Seating {
+        let doubles = self.patience.is_out();
+        let until = Instant::now() + self.settler.0.context.config.slow_after;
         let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
         let (fresh, poll) = (self.fresh, self.poll.clone());
         async move {
@@ -185,11 +189,17 @@ impl Round {
             let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
             loop {
                 let sources = settler.sources(&task).await?;
+                let _needed = (!doubles).then(|| settler.needed());
+                let waits = || doubles && settler.others_are_needed() && Instant::now() < until;
                 let seated = if fresh {
                     let holders = holders_of_most(&sources);
                     fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
                 } else {
-                    fleet.seat(job, memory, &tried, |candidates| settler.further(&task, &poll, candidates)).await
+                    let choose = |candidates: &[Candidate]| match waits() {
+                        true => Choice::Wait,
+                        false => settler.further(&task, &poll, candidates),
+                    };
+                    fleet.seat(job, memory, &tried, choose).await
                 };
                 let Some((seat, plan)) = seated else { return Ok(None) };
                 if let Some(sources) = settler.known_sources(&task)? {

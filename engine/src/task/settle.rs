@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use conun_trust::Outcome;
@@ -44,12 +47,34 @@ pub(super) struct Parts {
     rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<usize>>>>,
     /// An accepted answer turned out to be wrong.
     pub(super) overturned: AtomicBool,
+    /// Replicas that wait for a place and double nobody who still runs.
+    needed: AtomicUsize,
+}
+
+/// A replica that waits for a place and doubles nobody who still runs: those that do wait meanwhile.
+pub(super) struct Needed<'a>(&'a AtomicUsize);
+
+impl Drop for Needed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Settler {
     pub(crate) fn new(context: JobContext) -> Self {
-        let (lineage, notes, reserved, rebuilding, overturned) = Default::default();
-        Self(Arc::new(Parts { context, lineage, notes, reserved, rebuilding, overturned }))
+        let (lineage, notes, reserved, rebuilding, overturned, needed) = Default::default();
+        Self(Arc::new(Parts { context, lineage, notes, reserved, rebuilding, overturned, needed }))
+    }
+
+    /// Until this is dropped, a needed replica waits for a place.
+    pub(super) fn needed(&self) -> Needed<'_> {
+        self.0.needed.fetch_add(1, Ordering::Relaxed);
+        Needed(&self.0.needed)
+    }
+
+    /// Whether needed replicas wait for a place.
+    pub(super) fn others_are_needed(&self) -> bool {
+        self.0.needed.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn context(&self) -> &JobContext {
