@@ -51,9 +51,9 @@ pub(crate) struct Fleet {
 #[derive(Debug, Default, Clone)]
 struct Standing {
     in_flight: u32,
-    /// Gets no task while others are there, from then
+    /// Since when it gets no task while others are there.
     avoid_from: Duration,
-    /// until then.
+    /// Until when.
     avoid_until: Duration,
     /// How often it was to be avoided lately: each time it is for twice as long.
     lapses: u32,
@@ -74,6 +74,15 @@ impl Standing {
         let times = times.max(doubled).min(f64::from(1 << MOST_DOUBLINGS));
         self.avoid_until = self.avoid_until.max(self.avoid_from + usual.mul_f64(times));
     }
+}
+
+/// Which nodes are avoided `now`: half of them at most, those that are to be for longest. Among nodes of very different speed
+/// the fast ones would else do all the work, and whoever is quick could choose who works beside it.
+fn avoided(standings: &[(NodeId, Standing)], now: Duration) -> HashSet<NodeId> {
+    let late = standings.iter().filter(|(_, standing)| standing.avoid_until > now);
+    let mut late: Vec<(Duration, NodeId)> = late.map(|(node, standing)| (standing.avoid_until, *node)).collect();
+    late.sort_unstable_by(|a, b| b.cmp(a));
+    late.into_iter().take(standings.len() / 2).map(|(_, node)| node).collect()
 }
 
 /// A place on a node, given back when dropped.
@@ -147,23 +156,27 @@ impl Fleet {
         lent.get(votes.max(1) - 1).or(lent.last()).copied().unwrap_or(MemoryClass::Large)
     }
 
-    /// Which of them run tasks of the profile that we plan under in so much memory. Those that were late only where there is nobody else: while every prompt node is busy, a late one is no better than
-    /// waiting for them.
+    /// Which of them run tasks of the profile that we plan under in so much memory. Those that are avoided only where there is
+    /// nobody else: while every other node is busy, a slow one is no better than waiting for them.
     fn candidates(&self, memory: MemoryClass, exclude: &HashSet<NodeId>) -> Vec<Candidate> {
         let mut useful = self.network.volunteers();
-        useful.retain(|(peer, hello)| {
-            hello.memory >= memory && !exclude.contains(&peer.id) && self.is_useful(&peer.id, hello)
-        });
+        useful.retain(|(peer, hello)| hello.memory >= memory && self.is_useful(&peer.id, hello));
         let now = self.clock.now();
         let state = self.lock();
-        let (mut prompt, mut late) = (Vec::new(), Vec::new());
-        for (peer, hello) in useful {
-            let standing = state.get(&peer.id).cloned().unwrap_or_default();
+        let standings: Vec<(NodeId, Standing)> =
+            useful.iter().map(|(peer, _)| (peer.id, state.get(&peer.id).cloned().unwrap_or_default())).collect();
+        drop(state);
+        let avoided = avoided(&standings, now);
+        let (mut others, mut late) = (Vec::new(), Vec::new());
+        for ((peer, hello), (_, standing)) in useful.into_iter().zip(standings) {
+            if exclude.contains(&peer.id) {
+                continue;
+            }
             let free = hello.cores.clamp(1, MAX_SEATS) > standing.in_flight && standing.busy_until <= now;
-            let found = if standing.avoid_until > now { &mut late } else { &mut prompt };
+            let found = if avoided.contains(&peer.id) { &mut late } else { &mut others };
             found.push(Candidate { peer, free, load: standing.in_flight });
         }
-        if prompt.is_empty() { late } else { prompt }
+        if others.is_empty() { late } else { others }
     }
 
     /// A place for a task of `job` on the node outside `exclude` that `choose` takes among those that give a task `memory`,
@@ -264,6 +277,8 @@ pub(crate) struct Candidate {
 
 #[cfg(test)]
 mod tests {
+    use conun_types::{NodeKey, OsRng};
+
     use super::*;
 
     const USUAL: Duration = Duration::from_secs(30);
@@ -277,6 +292,19 @@ mod tests {
         assert_eq!(standing.avoid_until, USUAL, "tasks that end at once are one lapse");
         standing.avoid(USUAL, USUAL, 1.0);
         assert_eq!(standing.avoid_until, USUAL * 3);
+    }
+
+    #[test]
+    fn half_of_the_nodes_are_avoided_at_most() {
+        let nodes = [(); 5].map(|()| NodeKey::generate(&OsRng).id());
+        let until = |seconds: &[u64]| -> Vec<(NodeId, Standing)> {
+            let standing = |s: &u64| Standing { avoid_until: Duration::from_secs(*s), ..Standing::default() };
+            nodes.into_iter().zip(seconds.iter().map(standing)).collect()
+        };
+        let found = |seconds: &[u64]| avoided(&until(seconds), Duration::from_secs(10));
+        assert_eq!(found(&[0, 11, 0, 10, 9]), HashSet::from([nodes[1]]));
+        assert_eq!(found(&[0, 50, 90, 70, 60]), HashSet::from([nodes[2], nodes[3]]), "those that are slowest");
+        assert_eq!(found(&[90]), HashSet::new(), "nobody else is there");
     }
 
     #[test]

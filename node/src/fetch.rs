@@ -19,7 +19,7 @@ use conun_types::{
     port::{CallError, Network},
     wire::{BlockError, ReadBlock, WriteBlock},
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use tokio::sync::OnceCell;
 
 use crate::capabilities::Capabilities;
@@ -28,6 +28,8 @@ use crate::capabilities::Capabilities;
 const PARALLEL: usize = 8;
 /// How long one holder is waited for, beside the time that the bytes take on a slow line.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long the next holder is asked as well.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
 /// Slowest line that is waited for, in bytes a millisecond.
 const SLOWEST: u64 = 256;
 /// How long a fetched block is kept for later tasks, unless room is needed.
@@ -110,6 +112,8 @@ pub(crate) struct TaskFetch {
 /// An input, where it may be found, and what became of fetching it.
 struct Input {
     source: Option<Source>,
+    /// It was made by an earlier task of the job, and can be made again.
+    is_block: bool,
     fetched: OnceCell<Result<Fetched, Failure>>,
 }
 
@@ -122,21 +126,28 @@ enum Fetched {
 impl TaskFetch {
     pub(crate) fn new(node: Surroundings, envelope: &TaskEnvelope, sources: Vec<Source>) -> Self {
         let mut sources: HashMap<Cid, Source> = sources.into_iter().map(|s| (s.cid, s)).collect();
-        let cids = envelope.shards.iter().map(|s| s.cid).chain(envelope.blocks.iter().map(|b| b.cid));
-        let inputs = cids.map(|cid| (cid, Input { source: sources.remove(&cid), fetched: OnceCell::new() })).collect();
+        let shards = envelope.shards.iter().map(|s| (s.cid, false));
+        let cids = shards.chain(envelope.blocks.iter().map(|b| (b.cid, true)));
+        let mut input =
+            |(cid, is_block)| (cid, Input { source: sources.remove(&cid), is_block, fetched: OnceCell::new() });
+        let inputs = cids.map(&mut input).collect();
         Self { node, inputs, complaints: Mutex::default() }
     }
 
     /// Fetches what is not here.
     ///
     /// # Errors
-    /// The first input that is not to be had: the task cannot be finished without, though its runner may not ask for it for
-    /// long yet.
+    /// The first block of the job that is not to be had: it can be made again, and should be before the runner has worked for
+    /// long. A plan may end before it comes to it (under a `LIMIT`), but that is rare. Shards cannot be made again: that one is
+    /// missing is said where the runner asks for it.
     pub(crate) async fn prefetch(&self) -> Result<(), Failure> {
         let missing = self.inputs.iter().filter(|(cid, input)| !self.node.may_use(cid, input.source.as_ref()));
         stream::iter(missing)
             .map(Ok)
-            .try_for_each_concurrent(PARALLEL, |(cid, input)| async move { self.fetched(cid, input).await.map(drop) })
+            .try_for_each_concurrent(PARALLEL, |(cid, input)| async move {
+                let fetched = self.fetched(cid, input).await;
+                if input.is_block { fetched.map(drop) } else { Ok(()) }
+            })
             .await
     }
 
@@ -162,18 +173,39 @@ impl TaskFetch {
         Ok(if stored { Fetched::Stored } else { Fetched::Held(bytes) })
     }
 
-    /// The first holder's answer that verifies.
+    /// The first answer that verifies: of one holder after the other, and of the next one too where one takes its time. It may
+    /// be gone without a word, and that is not to cost its reader anything.
     async fn ask_holders(&self, source: &Source) -> Option<Bytes> {
-        for holder in source.holders.iter().filter(|h| h.peer.id != self.node.local) {
-            match self.read(source, holder).await {
-                Ok(bytes) => {
-                    self.node.opened.note(source.cid, holder.capability);
-                    return Some(bytes);
-                }
-                Err(error) => tracing::debug!(cid = %source.cid, %error, "a holder did not give a block"),
+        let others: Vec<&Holder> = source.holders.iter().filter(|h| h.peer.id != self.node.local).collect();
+        let (mut others, mut reads) = (others.into_iter(), FuturesUnordered::new());
+        let hedge_after = HEDGE_AFTER + Duration::from_millis(source.len / SLOWEST);
+        loop {
+            reads.extend(others.next().map(|holder| self.read_from(source, holder)));
+            let read = match others.len() {
+                0 => reads.next().await,
+                _ => match tokio::time::timeout(hedge_after, reads.next()).await {
+                    Ok(read) => read,
+                    Err(_) => continue,
+                },
+            };
+            // None: nobody is left. Some(None): this one did not give it.
+            if let Some(bytes) = read? {
+                return Some(bytes);
             }
         }
-        None
+    }
+
+    async fn read_from(&self, source: &Source, holder: &Holder) -> Option<Bytes> {
+        match self.read(source, holder).await {
+            Ok(bytes) => {
+                self.node.opened.note(source.cid, holder.capability);
+                Some(bytes)
+            }
+            Err(error) => {
+                tracing::debug!(cid = %source.cid, %error, "a holder did not give a block");
+                None
+            }
+        }
     }
 
     async fn read(&self, source: &Source, holder: &Holder) -> Result<Bytes, CallError> {

@@ -100,11 +100,10 @@ impl<O: Copy + Ord, A: Clone + Ord> Poll<O, A> {
         self.overdue.retain(|o| *o != operator);
     }
 
-    /// Patience ran out on `operator`'s replica: another is started in its stead, yet it may still vote.
-    pub fn out_of_patience(&mut self, operator: O) {
-        if self.running.contains(&operator) && !self.overdue.contains(&operator) {
-            self.overdue.push(operator);
-        }
+    /// Those of `stragglers` that still run are not waited for: others are started in their stead, yet they may still vote. All
+    /// others are.
+    pub fn out_of_patience(&mut self, stragglers: &[O]) {
+        self.overdue = self.running.iter().filter(|operator| stragglers.contains(operator)).copied().collect();
     }
 
     /// Whether no further operator can be asked.

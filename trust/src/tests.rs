@@ -244,7 +244,7 @@ fn the_quorum_that_it_replaces_is_a_demand() {
     poll.started(2);
     assert_eq!(trust.next(&poll), Action::Wait);
     poll.voted(1, 0);
-    poll.out_of_patience(2);
+    poll.out_of_patience(&[2]);
     assert_eq!(trust.next(&poll), Action::Launch, "the late one is doubled");
     poll.started(3);
     assert_eq!(trust.next(&poll), Action::Wait);

@@ -277,12 +277,15 @@ impl Crowd {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn long_tasks_are_not_doubled_while_others_wait_for_a_place() {
+/// How long nobody may answer in a world whose nodes are crowded.
+const SLOW_AFTER: Duration = Duration::from_secs(3);
+
+/// Whether no place that became free went to a third replica of a task whose others still ran; nothing, where the machine was too
+/// slow to tell.
+async fn spares_third_replicas() -> Option<bool> {
     const NODES: usize = 6;
-    let slow_after = Duration::from_secs(3);
     let crowd = Arc::new(Crowd { begun: Mutex::default(), let_go: tokio::sync::Semaphore::new(0) });
-    let tweak = |config: &mut EngineConfig| config.slow_after = slow_after;
+    let tweak = |config: &mut EngineConfig| config.slow_after = SLOW_AFTER;
     let world = Arc::new(World::tweaked(&MemoryNet::new(), NODES, &crowd, |_, _| (None, None), tweak).await);
     let job = tokio::spawn({
         let world = Arc::clone(&world);
@@ -290,19 +293,28 @@ async fn long_tasks_are_not_doubled_while_others_wait_for_a_place() {
     });
     crowd.begun(NODES).await;
     // All of them have been waited for in vain.
-    tokio::time::sleep(slow_after + Duration::from_millis(300)).await;
-    let out = Instant::now();
+    tokio::time::sleep(SLOW_AFTER + Duration::from_millis(300)).await;
+    let (out, mut spared) = (Instant::now(), true);
     for replica in NODES..2 * NODES {
         crowd.let_go.add_permits(1);
         let begun = crowd.begun(replica + 1).await;
-        // Later than that, places are for everybody.
-        if out.elapsed() < slow_after / 2 {
-            let replicas = begun.iter().filter(|task| **task == begun[replica]).count();
-            assert!(replicas <= 2, "the place went to a third replica of a task whose others still run");
-        }
+        spared &= begun.iter().filter(|task| **task == begun[replica]).count() <= 2;
     }
+    // Later than that, places are for everybody.
+    let conclusive = out.elapsed() < SLOW_AFTER / 2;
     crowd.let_go.add_permits(10_000);
     assert_eq!(job.await.unwrap().0, Ok(16));
+    conclusive.then_some(spared)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_tasks_are_not_doubled_while_others_wait_for_a_place() {
+    for _ in 0..5 {
+        if let Some(spared) = spares_third_replicas().await {
+            return assert!(spared, "a place went to a third replica of a task whose others still ran");
+        }
+    }
+    panic!("the machine was too slow to tell, five times");
 }
 
 /// The first node lies now and then.

@@ -11,6 +11,7 @@ use conun_types::{
     task::{output_volume, outputs_root},
     wire::MAX_BLOCK,
 };
+use tokio::time::Instant;
 
 use super::Prepared;
 use crate::{context::JobContext, credit::Ballot, fleet::Seat, record::ReceiptRecord};
@@ -49,15 +50,28 @@ pub(crate) struct Checked {
 pub(crate) struct Report {
     pub(crate) node: NodeId,
     pub(crate) ended: Ended,
+    /// When it did.
+    pub(crate) at: Instant,
     pub(crate) complaints: Vec<Complaint>,
+}
+
+impl Report {
+    fn new(node: NodeId, ended: Ended, complaints: Vec<Complaint>) -> Self {
+        Self { node, ended, at: Instant::now(), complaints }
+    }
+
+    /// The attempt itself failed on this machine.
+    pub(crate) fn broken(node: NodeId, error: &tokio::task::JoinError) -> Self {
+        Self::new(node, Ended::Lost(error.to_string()), Vec::new())
+    }
 }
 
 /// Runs `task` on the node of `seat`. Dropping the future cancels the replica.
 pub(crate) async fn attempt(context: &JobContext, task: &Prepared, sources: Vec<Source>, seat: Seat) -> Report {
     let node = seat.peer.id;
     match run(context, task, sources, &seat.peer).await {
-        Ok((ended, complaints)) => Report { node, ended, complaints },
-        Err(error) => Report { node, ended: Ended::Lost(error.to_string()), complaints: Vec::new() },
+        Ok((ended, complaints)) => Report::new(node, ended, complaints),
+        Err(error) => Report::new(node, Ended::Lost(error.to_string()), Vec::new()),
     }
 }
 

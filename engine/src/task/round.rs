@@ -11,11 +11,12 @@ use conun_trust::{Action, Mode, Need, Outcome, Plan, Poll};
 use conun_types::{Error, Holder, NodeId, OutputBlock, PeerAddr, Result, Source};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Prepared, Settled,
     attempt::{Checked, Ended, Report, attempt},
-    patience::{Late, Patience},
+    patience::Patience,
     settle::Settler,
 };
 use crate::{
@@ -112,6 +113,7 @@ impl Round {
     /// As [`Settler::settle`].
     pub(super) async fn run(mut self) -> Result<Verdict> {
         let mut seating: Option<Seating> = None;
+        let mut speculative = false;
         loop {
             match self.next() {
                 Action::Accept { ballot, bound } => match self.compared(&ballot) {
@@ -130,7 +132,11 @@ impl Round {
                     self.keep_votes("the votes make no verdict");
                     return Err(self.give_up(bound));
                 }
-                Action::Launch => seating = Some(seating.unwrap_or_else(|| self.seat())),
+                Action::Launch => {
+                    let waiting = seating.take().filter(|_| speculative == self.is_speculative());
+                    speculative = self.is_speculative();
+                    seating = Some(waiting.unwrap_or_else(|| self.seat(speculative)));
+                }
                 Action::Wait => {}
             }
             tokio::select! {
@@ -145,6 +151,13 @@ impl Round {
                 () = tokio::time::sleep_until(self.patience.deadline()), if !self.poll.running().is_empty() => self.out_of_patience(),
             }
         }
+    }
+
+    /// Whether the next replica would be started only since nobody said anything yet: if those that run answer, it was in vain.
+    fn is_speculative(&self) -> bool {
+        let mut patient = self.poll.clone();
+        patient.out_of_patience(&[]);
+        self.patience.guesses() && self.settler.0.context.credit.next(&patient) != Action::Launch
     }
 
     fn next(&mut self) -> Action<Ballot> {
@@ -176,11 +189,11 @@ impl Round {
     }
 
     /// Finds a node: for the first replica one that holds inputs and that the credibility engine draws, for the others any
-    /// that it draws. Places are waited for, and whoever held the inputs may be gone by then. A replica that doubles one that
-    /// may still vote leaves places to those without which there is no verdict, for a while: where all tasks are long, doubling
-    /// them holds up the job.
-    fn seat(&self) -> Seating {
-        let doubles = self.patience.is_out();
+    /// that it draws. Places are waited for, and whoever held the inputs may be gone by then.
+    ///
+    /// A `speculative` replica is started only since nobody said anything yet. It leaves places to others for a while: where all
+    /// tasks are long, doubling them holds up the job.
+    fn seat(&self, speculative: bool) -> Seating {
         let until = Instant::now() + self.settler.0.context.config.slow_after;
         let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
         let (fresh, poll) = (self.fresh, self.poll.clone());
@@ -189,8 +202,8 @@ impl Round {
             let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
             loop {
                 let sources = settler.sources(&task).await?;
-                let _needed = (!doubles).then(|| settler.needed());
-                let waits = || doubles && settler.others_are_needed() && Instant::now() < until;
+                let _needed = (!speculative).then(|| settler.needed());
+                let waits = || speculative && settler.others_are_needed() && Instant::now() < until;
                 let seated = if fresh {
                     let holders = holders_of_most(&sources);
                     fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
@@ -228,7 +241,10 @@ impl Round {
         self.patience.began(node, Instant::now());
         tracing::debug!(%node, task = ?self.task.stage.key, "replica started");
         let (settler, task) = (self.settler.clone(), Arc::clone(&self.task));
-        self.running.push(async move { attempt(&settler.0.context, &task, sources, seat).await }.boxed());
+        // A task of its own: when it ended is noted while this round waits for something else.
+        let attempt = tokio::spawn(async move { attempt(&settler.0.context, &task, sources, seat).await });
+        let attempt = AbortOnDropHandle::new(attempt);
+        self.running.push(async move { attempt.await.unwrap_or_else(|error| Report::broken(node, &error)) }.boxed());
     }
 
     async fn hear(&mut self, report: Report) {
@@ -236,10 +252,10 @@ impl Round {
         let node = report.node;
         match report.ended {
             Ended::Voted(checked) => {
-                self.vote(node, Ballot::Done(checked.root));
+                self.vote(node, Ballot::Done(checked.root), report.at);
                 self.votes.insert(node, *checked);
             }
-            Ended::Said(ballot) => self.vote(node, ballot),
+            Ended::Said(ballot) => self.vote(node, ballot, report.at),
             Ended::Cheated(how) => {
                 self.end(node);
                 self.settler.caught(node, &how);
@@ -264,16 +280,16 @@ impl Round {
         self.nodes.iter().find(|(_, n)| **n == node).map(|(operator, _)| *operator)
     }
 
-    fn vote(&mut self, node: NodeId, ballot: Ballot) {
+    fn vote(&mut self, node: NodeId, ballot: Ballot, at: Instant) {
         tracing::debug!(%node, task = ?self.task.stage.key, "replica voted");
+        match ballot {
+            Ballot::Done(_) => self.patience.gave(node, at),
+            Ballot::QueryError(_) | Ballot::MemoryExceeded => self.patience.ended(node),
+        }
         if let Some(operator) = self.operator(node) {
-            if !self.was_late(node) {
-                self.settler.0.context.fleet.prompt(node);
-                self.settler.observe(node, Outcome::Prompt);
-            }
             self.poll.voted(operator, ballot);
         }
-        self.patience.voted(node, Instant::now());
+        self.wait_for_the_prompt();
     }
 
     /// `node` ended without a vote.
@@ -314,26 +330,37 @@ impl Round {
     }
 
     fn out_of_patience(&mut self) {
-        for Late { node, times } in self.patience.run_out(Instant::now()) {
-            tracing::debug!(%node, task = ?self.task.stage.key, times, "replica late");
-            if let Some(operator) = self.operator(node) {
-                self.poll.out_of_patience(operator);
-            }
-            if let Some(times) = times {
-                self.settler.0.context.fleet.avoid(node, times);
-            }
-        }
+        self.patience.run_out(Instant::now());
+        tracing::debug!(task = ?self.task.stage.key, stragglers = ?self.patience.stragglers(), "out of patience");
+        self.wait_for_the_prompt();
         // Nodes may have joined since.
         self.poll.exhausted(false);
     }
 
-    /// Whether `node` took far longer than others. If so, that is noted, and it gets no task for a while: the longer the slower
-    /// it is.
-    fn was_late(&self, node: NodeId) -> bool {
-        let Some(times) = self.patience.times(node, Instant::now()) else { return false };
-        self.settler.0.context.fleet.avoid(node, times);
-        self.settler.observe(node, Outcome::Late);
-        true
+    /// Tells the poll who is waited for.
+    fn wait_for_the_prompt(&mut self) {
+        let stragglers: Vec<Operator> =
+            self.patience.stragglers().iter().filter_map(|node| self.operator(*node)).collect();
+        self.poll.out_of_patience(&stragglers);
+    }
+
+    /// Notes who of those that gave `root`, or still run, was prompt and who was slow; the latter. A slow node gets no task for
+    /// a while, the longer the slower it is. Votes that were not accepted say nothing of what the task takes.
+    fn grade(&self, root: [u8; 32]) -> Vec<NodeId> {
+        let gave = |node: &&NodeId| self.votes.get(node).is_some_and(|vote| vote.root == root);
+        let right = self.votes.keys().filter(gave).copied().collect();
+        let (fleet, mut slow) = (&self.settler.0.context.fleet, Vec::new());
+        for (node, slowdown) in self.patience.slowdowns(&right, Instant::now()) {
+            if let Some(times) = slowdown {
+                fleet.avoid(node, times);
+                self.settler.observe(node, Outcome::Late);
+                slow.push(node);
+            } else if right.contains(&node) {
+                fleet.prompt(node);
+                self.settler.observe(node, Outcome::Prompt);
+            }
+        }
+        slow
     }
 
     async fn second_chance(&mut self) {
@@ -358,8 +385,7 @@ impl Round {
             }
             Ballot::Done(root) => root,
         };
-        let running = self.poll.running().iter().filter_map(|operator| self.nodes.get(operator));
-        let late: Vec<NodeId> = running.copied().filter(|node| self.was_late(*node)).collect();
+        let late = self.grade(root);
         let (right, wrong): (Vec<Settled>, Vec<Settled>) =
             std::mem::take(&mut self.before).into_iter().partition(|before| before.root() == Some(root));
         let right = right.into_iter().next();

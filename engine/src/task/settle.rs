@@ -47,11 +47,11 @@ pub(super) struct Parts {
     rebuilding: Mutex<HashMap<TaskKey, Arc<tokio::sync::Mutex<usize>>>>,
     /// An accepted answer turned out to be wrong.
     pub(super) overturned: AtomicBool,
-    /// Replicas that wait for a place and double nobody who still runs.
+    /// Replicas that wait for a place and are not speculative.
     needed: AtomicUsize,
 }
 
-/// A replica that waits for a place and doubles nobody who still runs: those that do wait meanwhile.
+/// A replica that waits for a place and is not speculative: those that are leave places to it.
 pub(super) struct Needed<'a>(&'a AtomicUsize);
 
 impl Drop for Needed<'_> {
@@ -135,7 +135,7 @@ impl Settler {
         task.envelope.shards.iter().map(|shard| self.0.context.shard_source(&shard.cid)).collect()
     }
 
-    /// The same; blocks that nobody has any more are made again first.
+    /// Where each input of `task` is found; blocks that nobody has any more are made again first.
     pub(super) async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
         let mut sources = self.shard_sources(task)?;
         let found = |block: &InputBlock| {
