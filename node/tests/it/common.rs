@@ -1,7 +1,7 @@
 //! Nodes joined in memory, a coordinator's key, and a real task: a sum over a Parquet shard.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -42,15 +42,50 @@ use datafusion::{
 
 /// Nodes that reach each other directly.
 #[derive(Default)]
-pub(crate) struct Wire(Mutex<HashMap<NodeId, Arc<dyn Volunteer>>>);
+pub(crate) struct Wire {
+    nodes: Mutex<HashMap<NodeId, Arc<dyn Volunteer>>>,
+    /// Nodes that went away without a word: questions to them stay open.
+    pub(crate) silent: Mutex<HashSet<NodeId>>,
+    /// Questions that are open.
+    open: AtomicU64,
+    /// Blocks that were asked for while a question was open.
+    pub(crate) hedged: AtomicU64,
+}
+
+/// A question that a silent node does not answer.
+struct Open<'a>(&'a AtomicU64);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a AtomicU64) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Wire {
     pub(crate) fn join(&self, id: NodeId, volunteer: Arc<dyn Volunteer>) {
-        self.0.lock().unwrap().insert(id, volunteer);
+        self.nodes.lock().unwrap().insert(id, volunteer);
+    }
+
+    /// Does not come back from a silent node.
+    async fn wait_for(&self, peer: NodeId) {
+        if self.silent.lock().unwrap().contains(&peer) {
+            let _open = Open::new(&self.open);
+            std::future::pending::<()>().await;
+        }
+        if self.open.load(Ordering::SeqCst) > 0 {
+            self.hedged.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     fn peer(&self, peer: &PeerAddr) -> Result<Arc<dyn Volunteer>, CallError> {
-        let found = self.0.lock().unwrap().get(&peer.id).cloned();
+        let found = self.nodes.lock().unwrap().get(&peer.id).cloned();
         found.ok_or(CallError::Unreachable { peer: peer.id, reason: "gone".into() })
     }
 }
@@ -72,7 +107,7 @@ impl Network for Link {
     }
 
     fn volunteers(&self) -> Vec<(PeerAddr, Hello)> {
-        let seats = self.wire.0.lock().unwrap();
+        let seats = self.wire.nodes.lock().unwrap();
         let others = seats.iter().filter(|(id, _)| **id != self.local);
         others.map(|(id, volunteer)| (PeerAddr { id: *id, addrs: Vec::new() }, volunteer.hello())).collect()
     }
@@ -95,6 +130,7 @@ impl Network for Link {
     }
 
     async fn read_block(&self, peer: &PeerAddr, request: ReadBlock) -> Result<Bytes, CallError> {
+        self.wire.wait_for(peer.id).await;
         let read = self.wire.peer(peer)?.read_block(self.local, &request).await;
         let bytes = read.map_err(|error| CallError::Block { peer: peer.id, error })?;
         if request.cid.matches(&bytes) {

@@ -8,7 +8,10 @@ mod hostile;
 mod log;
 mod twins;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::{Node, Shard, Task, World, config, read_task, shard, source, sum_task};
@@ -190,6 +193,17 @@ async fn holders_are_asked_in_order_and_wrong_bytes_are_told() {
     let (_, answer) = world.run(&alone, &sum_task(&shard, &[&corrupt])).await;
     assert_eq!(answer.complaints.len(), 1, "complaints come with failures too");
     assert_eq!(failure(answer), Failure::InputMissing(shard.input.cid));
+}
+
+#[tokio::test]
+async fn the_next_holder_is_asked_beside_one_that_says_nothing() {
+    let world = World::new();
+    let (good, shard, _) = with_shard(&world, None).await;
+    let silent = world.node(None);
+    world.wire.silent.lock().unwrap().insert(silent.key.id());
+    let (_, answer) = world.run(&world.node(None), &sum_task(&shard, &[&silent, &good])).await;
+    vote(answer);
+    assert_eq!(world.wire.hedged.load(Ordering::SeqCst), 1, "the first was not given up before");
 }
 
 #[tokio::test]
