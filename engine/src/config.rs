@@ -26,7 +26,8 @@ pub struct EngineConfig {
     pub task_timeout: Duration,
     /// How long nodes keep a job's blocks without renewal.
     pub job_lease: Duration,
-    /// How long a node that was late or unreachable gets no task while others are there; twice as long each further time.
+    /// How long a node that was unreachable gets no task while others are there, doubled with each further time. A slow one gets none
+    /// for as many times as long as it took longer than others, if that is longer. 64 times at most.
     pub avoid_for: Duration,
     /// Jobs that the journal keeps.
     pub jobs_kept: usize,

@@ -55,6 +55,8 @@ struct Standing {
     avoid_from: Duration,
     /// Until when.
     avoid_until: Duration,
+    /// It is avoided since it is slow, and did answer.
+    slow: bool,
     /// How often it was to be avoided lately: each time it is for twice as long.
     lapses: u32,
     /// It said that others keep it busy, until then.
@@ -62,27 +64,32 @@ struct Standing {
 }
 
 impl Standing {
-    /// It gets no task for `usual`, and for twice as long each further time. One that took `times` as long as another gets none
-    /// for so many times as long: one long task on it holds up its job for more than all the short ones save.
+    /// It gets no task for `usual`, doubled with each further time. One that took `times` as long as another gets none
+    /// for so many times as long, if that is longer: one long task on it holds up its job for more than all the short ones save.
     fn avoid(&mut self, now: Duration, usual: Duration, times: f64) {
         // Several tasks that end at once are one lapse.
         if self.avoid_until <= now {
             self.avoid_from = now;
             self.lapses += 1;
         }
+        self.slow = times > 1.0;
         let doubled = f64::from(1 << self.lapses.saturating_sub(1).min(MOST_DOUBLINGS));
         let times = times.max(doubled).min(f64::from(1 << MOST_DOUBLINGS));
         self.avoid_until = self.avoid_until.max(self.avoid_from + usual.mul_f64(times));
     }
 }
 
-/// Which nodes are avoided `now`: half of them at most, those that are to be for longest. Among nodes of very different speed
-/// the fast ones would else do all the work, and whoever is quick could choose who works beside it.
+/// Which nodes are avoided `now`: those that failed, and of all nodes half at most for being slow, those that are to be for
+/// longest. Among nodes of very different speed the fast ones would else do all the work, and whoever is quick could choose who
+/// works beside it.
 fn avoided(standings: &[(NodeId, Standing)], now: Duration) -> HashSet<NodeId> {
-    let late = standings.iter().filter(|(_, standing)| standing.avoid_until > now);
-    let mut late: Vec<(Duration, NodeId)> = late.map(|(node, standing)| (standing.avoid_until, *node)).collect();
-    late.sort_unstable_by(|a, b| b.cmp(a));
-    late.into_iter().take(standings.len() / 2).map(|(_, node)| node).collect()
+    let avoided = standings.iter().filter(|(_, standing)| standing.avoid_until > now);
+    let (slow, failed): (Vec<_>, Vec<_>) = avoided.partition(|(_, standing)| standing.slow);
+    let mut slow: Vec<(Duration, NodeId)> =
+        slow.into_iter().map(|(node, standing)| (standing.avoid_until, *node)).collect();
+    slow.sort_unstable_by(|a, b| b.cmp(a));
+    let slow = slow.into_iter().take(standings.len() / 2).map(|(_, node)| node);
+    failed.into_iter().map(|(node, _)| *node).chain(slow).collect()
 }
 
 /// A place on a node, given back when dropped.
@@ -298,13 +305,16 @@ mod tests {
     fn half_of_the_nodes_are_avoided_at_most() {
         let nodes = [(); 5].map(|()| NodeKey::generate(&OsRng).id());
         let until = |seconds: &[u64]| -> Vec<(NodeId, Standing)> {
-            let standing = |s: &u64| Standing { avoid_until: Duration::from_secs(*s), ..Standing::default() };
+            let standing =
+                |s: &u64| Standing { avoid_until: Duration::from_secs(*s), slow: s % 2 == 0, ..Standing::default() };
             nodes.into_iter().zip(seconds.iter().map(standing)).collect()
         };
         let found = |seconds: &[u64]| avoided(&until(seconds), Duration::from_secs(10));
-        assert_eq!(found(&[0, 11, 0, 10, 9]), HashSet::from([nodes[1]]));
+        assert_eq!(found(&[0, 12, 0, 10, 8]), HashSet::from([nodes[1]]));
         assert_eq!(found(&[0, 50, 90, 70, 60]), HashSet::from([nodes[2], nodes[3]]), "those that are slowest");
         assert_eq!(found(&[90]), HashSet::new(), "nobody else is there");
+        let failed = found(&[11, 11, 11, 90, 60]);
+        assert_eq!(failed, HashSet::from(nodes), "three that failed, and two slow ones");
     }
 
     #[test]

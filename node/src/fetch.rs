@@ -181,12 +181,14 @@ impl TaskFetch {
         let hedge_after = HEDGE_AFTER + Duration::from_millis(source.len / SLOWEST);
         loop {
             reads.extend(others.next().map(|holder| self.read_from(source, holder)));
-            let read = match others.len() {
-                0 => reads.next().await,
-                _ => match tokio::time::timeout(hedge_after, reads.next()).await {
+            // Two at a time at most: more would crowd a line that is slow itself.
+            let may_hedge = others.len() > 0 && reads.len() < 2;
+            let read = match may_hedge {
+                true => match tokio::time::timeout(hedge_after, reads.next()).await {
                     Ok(read) => read,
                     Err(_) => continue,
                 },
+                false => reads.next().await,
             };
             // None: nobody is left. Some(None): this one did not give it.
             if let Some(bytes) = read? {

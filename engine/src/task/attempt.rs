@@ -59,11 +59,6 @@ impl Report {
     fn new(node: NodeId, ended: Ended, complaints: Vec<Complaint>) -> Self {
         Self { node, ended, at: Instant::now(), complaints }
     }
-
-    /// The attempt itself failed on this machine.
-    pub(crate) fn broken(node: NodeId, error: &tokio::task::JoinError) -> Self {
-        Self::new(node, Ended::Lost(error.to_string()), Vec::new())
-    }
 }
 
 /// Runs `task` on the node of `seat`. Dropping the future cancels the replica.

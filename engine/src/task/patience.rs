@@ -26,8 +26,13 @@ pub(super) struct Patience {
     slow_after: Duration,
     running: HashMap<NodeId, Instant>,
     stragglers: HashSet<NodeId>,
-    /// How long those took that gave blocks.
+    /// How long those took that voted.
     took: HashMap<NodeId, Duration>,
+    /// Whether there were stragglers since the last vote. A vote makes some once: a quick lie must not have the task run
+    /// everywhere, where its teller's fellows are.
+    judged: bool,
+    /// Whether stragglers are so only since nobody said anything.
+    guessed: bool,
     /// Until when nobody need say anything, where it is not known how long the task takes.
     silent_until: Instant,
     /// How often that time ran out.
@@ -37,8 +42,9 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(config: &EngineConfig, now: Instant) -> Self {
         let (least, slow_after) = (config.patience, config.slow_after);
-        let (running, stragglers, took) = Default::default();
-        Self { least, slow_after, running, stragglers, took, silent_until: now + slow_after, silences: 0 }
+        let (running, stragglers, took, judged, guessed, silences) = Default::default();
+        let silent_until = now + slow_after;
+        Self { least, slow_after, running, stragglers, took, judged, guessed, silent_until, silences }
     }
 
     /// A replica begins on `node`.
@@ -49,16 +55,20 @@ impl Patience {
         }
     }
 
-    /// The replica on `node` gave blocks. Who is a straggler is to be asked again: the first such vote shows how long the task
-    /// takes.
-    pub(super) fn gave(&mut self, node: NodeId, now: Instant) {
+    /// The replica on `node` voted. Whoever was taken for a straggler since nobody did is waited for again: now it is known how
+    /// long the task takes.
+    pub(super) fn voted(&mut self, node: NodeId, now: Instant) {
         let Some(began) = self.running.remove(&node) else { return };
         self.took.insert(node, now.saturating_duration_since(began));
-        self.stragglers.clear();
+        self.judged = false;
+        self.stragglers.remove(&node);
+        if std::mem::take(&mut self.guessed) {
+            self.stragglers.clear();
+        }
         self.be_silent(now);
     }
 
-    /// The replica on `node` ended otherwise, with a vote for no blocks or with none.
+    /// The replica on `node` ended without a vote.
     pub(super) fn ended(&mut self, node: NodeId) {
         self.running.remove(&node);
         self.stragglers.remove(&node);
@@ -69,33 +79,38 @@ impl Patience {
         &self.stragglers
     }
 
-    /// Whether the only reason not to wait is that nobody said anything yet: the task may be long for everybody.
+    /// Whether the only reason not to wait is that nobody said anything for long: the task may be long for everybody.
     pub(super) fn guesses(&self) -> bool {
-        self.took.is_empty() && !self.stragglers.is_empty()
+        self.guessed
     }
 
     /// When another replica becomes a straggler, or it is time to ask whether others joined.
     pub(super) fn deadline(&self) -> Instant {
+        self.next_late().unwrap_or(self.silent_until)
+    }
+
+    /// When the next replica is over the limit, if there is one.
+    fn next_late(&self) -> Option<Instant> {
         let waited_for = self.running.iter().filter(|(node, _)| !self.stragglers.contains(node));
-        match (self.limit(), waited_for.map(|(_, began)| *began).min()) {
-            (Some(limit), Some(began)) => began + limit,
-            _ => self.silent_until,
-        }
+        Some(*waited_for.map(|(_, began)| began).min()? + self.limit()?)
     }
 
     /// Takes those for stragglers that run for too long by `now`.
     pub(super) fn run_out(&mut self, now: Instant) {
-        let limit = self.limit();
-        let is_late = |began: Instant| limit.is_none_or(|limit| now >= began + limit);
-        self.stragglers.extend(self.running.iter().filter(|(_, began)| is_late(**began)).map(|(node, _)| *node));
-        if now >= self.silent_until {
+        if self.next_late().is_none() && now >= self.silent_until {
+            self.stragglers.extend(self.running.keys());
+            self.guessed = true;
             // Longer each time: a task that takes long is no reason to run it everywhere, where colluders would meet.
             self.silences = (self.silences + 1).min(MOST_DOUBLINGS);
             self.be_silent(now);
+        } else if let Some(limit) = self.limit() {
+            let late = self.running.iter().filter(|(_, began)| now >= **began + limit).map(|(node, _)| *node);
+            self.stragglers.extend(late);
+            self.judged = !self.stragglers.is_empty();
         }
     }
 
-    /// Who ran the task, where `right` gave the blocks that are accepted: those of them, and those that still run. With how many
+    /// Who ran the task, where `right` voted what is accepted: those of them, and those that still run. With how many
     /// times as long as the fastest it took them, where that makes them slow. Below the least patience, differences say nothing:
     /// the fastest counts as if it had taken longer.
     pub(super) fn slowdowns(&self, right: &HashSet<NodeId>, now: Instant) -> Vec<(NodeId, Option<f64>)> {
@@ -107,9 +122,9 @@ impl Patience {
         took.chain(running).map(|(node, time)| (node, slowdown(time))).collect()
     }
 
-    /// How long a replica may take, once one gave blocks.
+    /// How long a replica may take, once one voted; `None` once the last vote has made stragglers.
     fn limit(&self) -> Option<Duration> {
-        self.took.values().min().map(|fastest| self.least.max(fastest.mul_f64(SLOW)))
+        self.took.values().min().filter(|_| !self.judged).map(|fastest| self.least.max(fastest.mul_f64(SLOW)))
     }
 
     fn be_silent(&mut self, now: Instant) {
@@ -134,6 +149,10 @@ mod tests {
         nodes.iter().copied().collect()
     }
 
+    fn slowdowns(patience: &Patience, right: &[NodeId], now: Instant) -> HashMap<NodeId, Option<f64>> {
+        patience.slowdowns(&set(right), now).into_iter().collect()
+    }
+
     #[test]
     fn a_replica_has_its_time_from_its_own_start() {
         let ([gone, fast, slow], mut patience, at) = begin();
@@ -142,13 +161,13 @@ mod tests {
         patience.began(fast, at(10.0));
         patience.began(slow, at(14.0));
         assert_eq!(patience.deadline(), at(29.0), "nobody voted: 15 s from the last start");
-        patience.gave(fast, at(18.0));
+        patience.voted(fast, at(18.0));
         assert_eq!(patience.deadline(), at(34.0), "2.5 times the 8 s of the fastest, after its start");
         patience.run_out(at(33.0));
         assert_eq!(*patience.stragglers(), set(&[]));
         patience.run_out(at(34.0));
         assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[slow]), false));
-        let slowdowns: HashMap<_, _> = patience.slowdowns(&set(&[fast]), at(94.0)).into_iter().collect();
+        let slowdowns = slowdowns(&patience, &[fast], at(94.0));
         assert_eq!(slowdowns, HashMap::from([(fast, None), (slow, Some(10.0))]));
     }
 
@@ -160,7 +179,8 @@ mod tests {
         assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[first]), true));
         patience.began(second, at(15.0));
         assert_eq!(patience.deadline(), at(45.0), "the time doubles");
-        patience.gave(second, at(25.0));
+        patience.voted(second, at(25.0));
+        assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[]), false));
         assert_eq!(patience.deadline(), at(25.0), "10 s is what it takes");
         patience.run_out(at(25.0));
         assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[first]), false));
@@ -175,10 +195,11 @@ mod tests {
         patience.began(first, at(0.0));
         patience.began(second, at(0.0));
         patience.run_out(at(15.0));
-        patience.gave(first, at(20.0));
+        patience.voted(first, at(20.0));
         assert_eq!(*patience.stragglers(), set(&[]), "it is within its limit");
-        patience.gave(second, at(21.0));
-        assert!(patience.slowdowns(&set(&[first, second]), at(21.0)).iter().all(|(_, slow)| slow.is_none()));
+        patience.voted(second, at(21.0));
+        let slowdowns = slowdowns(&patience, &[first, second], at(21.0));
+        assert_eq!(slowdowns, HashMap::from([(first, None), (second, None)]));
     }
 
     #[test]
@@ -186,23 +207,27 @@ mod tests {
         let ([fast, other, _], mut patience, at) = begin();
         patience.began(fast, at(0.0));
         patience.began(other, at(0.0));
-        patience.gave(fast, at(0.01));
+        patience.voted(fast, at(0.01));
         assert_eq!(patience.deadline(), at(2.0));
-        assert!(patience.slowdowns(&set(&[fast]), at(1.9)).iter().all(|(_, slow)| slow.is_none()));
-        let late = patience.slowdowns(&set(&[fast]), at(4.0));
-        assert!(late.contains(&(other, Some(5.0))), "as if the fastest had taken 0.8 s: {late:?}");
+        assert_eq!(slowdowns(&patience, &[fast], at(1.9)), HashMap::from([(fast, None), (other, None)]));
+        let late = slowdowns(&patience, &[fast], at(4.0));
+        assert_eq!(late[&other], Some(5.0), "as if the fastest had taken 0.8 s");
     }
 
     #[test]
-    fn a_quick_vote_that_is_not_accepted_makes_nobody_slow() {
-        let ([liar, honest, other], mut patience, at) = begin();
-        [liar, honest, other].into_iter().for_each(|node| patience.began(node, at(0.0)));
-        patience.gave(liar, at(0.01));
+    fn a_quick_lie_makes_nobody_slow_and_has_the_task_run_once_more() {
+        let ([liar, honest, third], mut patience, at) = begin();
+        [liar, honest].into_iter().for_each(|node| patience.began(node, at(0.0)));
+        patience.voted(liar, at(0.01));
         patience.run_out(at(2.0));
-        assert_eq!(*patience.stragglers(), set(&[honest, other]), "others are started");
-        patience.gave(honest, at(20.0));
-        patience.gave(other, at(21.0));
-        let slowdowns: HashMap<_, _> = patience.slowdowns(&set(&[honest, other]), at(21.0)).into_iter().collect();
-        assert_eq!(slowdowns, HashMap::from([(honest, None), (other, None)]));
+        assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[honest]), false), "another is started");
+        patience.began(third, at(2.0));
+        assert_eq!(patience.deadline(), at(15.01), "that is all that a quick vote does");
+        patience.run_out(at(15.01));
+        assert_eq!((patience.stragglers(), patience.guesses()), (&set(&[honest, third]), true));
+        patience.voted(honest, at(20.0));
+        patience.voted(third, at(23.0));
+        let slowdowns = slowdowns(&patience, &[honest, third], at(23.0));
+        assert_eq!(slowdowns, HashMap::from([(honest, None), (third, None)]));
     }
 }

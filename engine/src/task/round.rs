@@ -113,7 +113,8 @@ impl Round {
     /// As [`Settler::settle`].
     pub(super) async fn run(mut self) -> Result<Verdict> {
         let mut seating: Option<Seating> = None;
-        let mut speculative = false;
+        // What kind of replica it is for.
+        let mut kind = (false, false);
         loop {
             match self.next() {
                 Action::Accept { ballot, bound } => match self.compared(&ballot) {
@@ -121,7 +122,7 @@ impl Round {
                     false => continue,
                 },
                 // Even where nobody failed: on a machine that stalls, all nodes may be out of sight for a moment.
-                Action::GiveUp { .. } if self.chances > 0 => {
+                Action::GiveUp { .. } if self.chances > 0 && (self.running.is_empty() || !self.lost.is_empty()) => {
                     self.second_chance().await;
                     continue;
                 }
@@ -133,13 +134,17 @@ impl Round {
                     return Err(self.give_up(bound));
                 }
                 Action::Launch => {
-                    let waiting = seating.take().filter(|_| speculative == self.is_speculative());
-                    speculative = self.is_speculative();
-                    seating = Some(waiting.unwrap_or_else(|| self.seat(speculative)));
+                    let wanted = (self.fresh, self.is_speculative());
+                    let waiting = seating.take().filter(|_| kind == wanted);
+                    kind = wanted;
+                    seating = Some(waiting.unwrap_or_else(|| self.seat(kind.1)));
                 }
                 Action::Wait => {}
             }
             tokio::select! {
+                // Who has answered is not late, though this round comes to it only now.
+                biased;
+                Some(report) = self.running.next() => self.hear(report).await,
                 seated = next_seat(&mut seating) => {
                     seating = None;
                     match seated? {
@@ -147,7 +152,6 @@ impl Round {
                         None => self.poll.exhausted(true),
                     }
                 }
-                Some(report) = self.running.next() => self.hear(report).await,
                 () = tokio::time::sleep_until(self.patience.deadline()), if !self.poll.running().is_empty() => self.out_of_patience(),
             }
         }
@@ -155,9 +159,11 @@ impl Round {
 
     /// Whether the next replica would be started only since nobody said anything yet: if those that run answer, it was in vain.
     fn is_speculative(&self) -> bool {
-        let mut patient = self.poll.clone();
-        patient.out_of_patience(&[]);
-        self.patience.guesses() && self.settler.0.context.credit.next(&patient) != Action::Launch
+        self.patience.guesses() && {
+            let mut patient = self.poll.clone();
+            patient.out_of_patience(&[]);
+            self.settler.0.context.credit.next(&patient) != Action::Launch
+        }
     }
 
     fn next(&mut self) -> Action<Ballot> {
@@ -192,7 +198,7 @@ impl Round {
     /// that it draws. Places are waited for, and whoever held the inputs may be gone by then.
     ///
     /// A `speculative` replica is started only since nobody said anything yet. It leaves places to others for a while: where all
-    /// tasks are long, doubling them holds up the job.
+    /// tasks are long, doubling them holds up the job. Nor is anything made again for it.
     fn seat(&self, speculative: bool) -> Seating {
         let until = Instant::now() + self.settler.0.context.config.slow_after;
         let (settler, task, tried) = (self.settler.clone(), Arc::clone(&self.task), self.tried.clone());
@@ -201,11 +207,13 @@ impl Round {
             let memory = task.envelope.memory;
             let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
             loop {
-                let sources = settler.sources(&task).await?;
+                if !speculative {
+                    settler.make_lost_inputs(&task).await?;
+                }
                 let _needed = (!speculative).then(|| settler.needed());
                 let waits = || speculative && settler.others_are_needed() && Instant::now() < until;
                 let seated = if fresh {
-                    let holders = holders_of_most(&sources);
+                    let holders = holders_of_most(&settler.known_sources(&task)?.unwrap_or_default());
                     fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
                 } else {
                     let choose = |candidates: &[Candidate]| match waits() {
@@ -215,8 +223,10 @@ impl Round {
                     fleet.seat(job, memory, &tried, choose).await
                 };
                 let Some((seat, plan)) = seated else { return Ok(None) };
-                if let Some(sources) = settler.known_sources(&task)? {
-                    return Ok(Some(Seated { seat, plan, sources }));
+                match settler.known_sources(&task)? {
+                    Some(sources) => return Ok(Some(Seated { seat, plan, sources })),
+                    None if speculative => return Ok(None),
+                    None => {}
                 }
             }
         }
@@ -230,11 +240,11 @@ impl Round {
         let Some(operator) = credit.operator(&node) else { return };
         if let Some(plan) = plan {
             self.poll = credit.poll(&plan);
-            self.fresh = false;
         }
         if self.next() != Action::Launch || self.poll.knows(&operator) {
             return;
         }
+        self.fresh = false;
         self.tried.insert(node);
         self.nodes.insert(operator, node);
         self.poll.started(operator);
@@ -244,7 +254,9 @@ impl Round {
         // A task of its own: when it ended is noted while this round waits for something else.
         let attempt = tokio::spawn(async move { attempt(&settler.0.context, &task, sources, seat).await });
         let attempt = AbortOnDropHandle::new(attempt);
-        self.running.push(async move { attempt.await.unwrap_or_else(|error| Report::broken(node, &error)) }.boxed());
+        let attempt =
+            attempt.map(|report| report.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
+        self.running.push(attempt.boxed());
     }
 
     async fn hear(&mut self, report: Report) {
@@ -282,10 +294,7 @@ impl Round {
 
     fn vote(&mut self, node: NodeId, ballot: Ballot, at: Instant) {
         tracing::debug!(%node, task = ?self.task.stage.key, "replica voted");
-        match ballot {
-            Ballot::Done(_) => self.patience.gave(node, at),
-            Ballot::QueryError(_) | Ballot::MemoryExceeded => self.patience.ended(node),
-        }
+        self.patience.voted(node, at);
         if let Some(operator) = self.operator(node) {
             self.poll.voted(operator, ballot);
         }
@@ -344,11 +353,15 @@ impl Round {
         self.poll.out_of_patience(&stragglers);
     }
 
-    /// Notes who of those that gave `root`, or still run, was prompt and who was slow; the latter. A slow node gets no task for
-    /// a while, the longer the slower it is. Votes that were not accepted say nothing of what the task takes.
-    fn grade(&self, root: [u8; 32]) -> Vec<NodeId> {
-        let gave = |node: &&NodeId| self.votes.get(node).is_some_and(|vote| vote.root == root);
-        let right = self.votes.keys().filter(gave).copied().collect();
+    /// Notes who of those that voted `accepted`, or still run, was prompt and who was slow; the latter. A slow node gets no task
+    /// for a while, the longer the slower it is. Votes that were not accepted say nothing of what the task takes.
+    fn grade(&mut self, accepted: &Ballot) -> Vec<NodeId> {
+        // Whoever answered while this round was busy does not run any more.
+        while let Some(Some(report)) = self.running.next().now_or_never() {
+            self.patience.voted(report.node, report.at);
+        }
+        let agreed = self.poll.votes().iter().filter(|(_, ballot)| *ballot == accepted);
+        let right = agreed.filter_map(|(operator, _)| self.nodes.get(operator)).copied().collect();
         let (fleet, mut slow) = (&self.settler.0.context.fleet, Vec::new());
         for (node, slowdown) in self.patience.slowdowns(&right, Instant::now()) {
             if let Some(times) = slowdown {
@@ -374,6 +387,7 @@ impl Round {
 
     fn accept(mut self, ballot: Ballot, bound: f64) -> Result<Verdict> {
         let liars = self.convict(&ballot);
+        let late = self.grade(&ballot);
         let root = match ballot {
             Ballot::QueryError(message) => {
                 self.keep_votes("others say that the query fails on its data");
@@ -385,7 +399,6 @@ impl Round {
             }
             Ballot::Done(root) => root,
         };
-        let late = self.grade(root);
         let (right, wrong): (Vec<Settled>, Vec<Settled>) =
             std::mem::take(&mut self.before).into_iter().partition(|before| before.root() == Some(root));
         let right = right.into_iter().next();

@@ -14,7 +14,7 @@ use conun_types::{
     Amount, Cid, Complaint, Error, Holder, InputBlock, NodeId, Result, Source, port::CallError, wire::ReadBlock,
 };
 use futures::{
-    FutureExt, StreamExt,
+    FutureExt, StreamExt, TryStreamExt,
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
@@ -123,7 +123,8 @@ impl Settler {
 
     /// Where each input of `task` is found now; `None` where nobody has one any more.
     pub(super) fn known_sources(&self, task: &Prepared) -> Result<Option<Vec<Source>>> {
-        let (mut sources, connected) = (self.shard_sources(task)?, self.connected());
+        let shards = task.envelope.shards.iter().map(|shard| self.0.context.shard_source(&shard.cid));
+        let (mut sources, connected) = (shards.collect::<Result<Vec<_>>>()?, self.connected());
         for block in &task.envelope.blocks {
             let Some(source) = self.known_source(&block.cid, block.volume.bytes, &connected) else { return Ok(None) };
             sources.push(source);
@@ -131,24 +132,14 @@ impl Settler {
         Ok(Some(sources))
     }
 
-    fn shard_sources(&self, task: &Prepared) -> Result<Vec<Source>> {
-        task.envelope.shards.iter().map(|shard| self.0.context.shard_source(&shard.cid)).collect()
-    }
-
-    /// Where each input of `task` is found; blocks that nobody has any more are made again first.
-    pub(super) async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
-        let mut sources = self.shard_sources(task)?;
+    /// Makes inputs of `task` again that nobody has any more.
+    pub(super) async fn make_lost_inputs(&self, task: &Prepared) -> Result<()> {
         let found = |block: &InputBlock| {
             let (cid, len) = (block.cid, block.volume.bytes);
             async move { self.block_source(&cid, len).await }.boxed()
         };
         let blocks: Vec<BoxFuture<'_, Result<Source>>> = task.envelope.blocks.iter().map(found).collect();
-        // Those that are lost are made again side by side.
-        let mut blocks = futures::stream::iter(blocks).buffered(REBUILT_AT_ONCE);
-        while let Some(source) = blocks.next().await {
-            sources.push(source?);
-        }
-        Ok(sources)
+        futures::stream::iter(blocks).buffer_unordered(REBUILT_AT_ONCE).try_for_each(|_| async { Ok(()) }).await
     }
 
     /// Where a block of an earlier stage is found.
@@ -190,8 +181,7 @@ impl Settler {
             if self.known_source(&cid, 0, &self.connected()).is_some() {
                 return Ok(());
             }
-            *times += 1;
-            if *times > MAX_REBUILDS {
+            if *times == MAX_REBUILDS {
                 let what =
                     format!("stage {stage}: a block was lost again and again, though its task was run {times} times");
                 return Err(
@@ -200,6 +190,8 @@ impl Settler {
             }
             tracing::info!(%cid, stage, "a block was lost with its nodes: running its task again");
             let again = self.agree(Arc::clone(&lost.task)).await?;
+            // Whoever waited for it may go away before: that is no loss.
+            *times += 1;
             if again.outputs != lost.outputs {
                 return self.settle_contradiction(lost, again).await;
             }
