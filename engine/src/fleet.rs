@@ -305,8 +305,11 @@ mod tests {
     fn half_of_the_nodes_are_avoided_at_most() {
         let nodes = [(); 5].map(|()| NodeKey::generate(&OsRng).id());
         let until = |seconds: &[u64]| -> Vec<(NodeId, Standing)> {
-            let standing =
-                |s: &u64| Standing { avoid_until: Duration::from_secs(*s), slow: s % 2 == 0, ..Standing::default() };
+            let standing = |s: &u64| Standing {
+                avoid_until: Duration::from_secs(*s),
+                slow: s.is_multiple_of(2),
+                ..Standing::default()
+            };
             nodes.into_iter().zip(seconds.iter().map(standing)).collect()
         };
         let found = |seconds: &[u64]| avoided(&until(seconds), Duration::from_secs(10));

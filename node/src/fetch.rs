@@ -28,8 +28,10 @@ use crate::capabilities::Capabilities;
 const PARALLEL: usize = 8;
 /// How long one holder is waited for, beside the time that the bytes take on a slow line.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After how long the next holder is asked as well.
+/// After how long the next holder is asked as well, beside the time that the bytes take on a usual line.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
+/// A usual line, in bytes a millisecond.
+const USUAL: u64 = 4 << 10;
 /// Slowest line that is waited for, in bytes a millisecond.
 const SLOWEST: u64 = 256;
 /// How long a fetched block is kept for later tasks, unless room is needed.
@@ -37,6 +39,11 @@ const CACHE_SECONDS: u64 = 3600;
 
 /// Blocks up to this size are read and written on the caller's thread: handing them to another costs more.
 const SMALL: usize = 256 << 10;
+
+/// How long one way to get the block is waited for before another one is tried beside.
+fn hedge_after(source: &Source) -> Duration {
+    HEDGE_AFTER + Duration::from_millis(source.len / USUAL)
+}
 
 /// Runs `job`, which moves about `len` bytes, where it does not hold up others.
 pub(crate) async fn on_store<T: Send + 'static>(
@@ -162,15 +169,36 @@ impl TaskFetch {
 
     async fn fetch(&self, cid: Cid, source: Option<&Source>) -> Result<Fetched, Failure> {
         let source = source.ok_or(Failure::InputMissing(cid))?;
-        let bytes = match self.ask_holders(source).await {
-            Some(bytes) => bytes,
-            None => self.recover(source).await.map_err(|error| {
+        let bytes = match self.ask_or_recover(source).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
                 tracing::info!(%cid, %error, "an input is not to be had");
-                Failure::InputMissing(cid)
-            })?,
+                return Err(Failure::InputMissing(cid));
+            }
         };
         let stored = self.cache(cid, bytes.clone()).await;
         Ok(if stored { Fetched::Stored } else { Fetched::Held(bytes) })
+    }
+
+    /// From its holders, or decoded from its group: also where they take their time, as whoever is gone without a word does.
+    async fn ask_or_recover(&self, source: &Source) -> conun_types::Result<Bytes> {
+        let asked = self.ask_holders(source);
+        tokio::pin!(asked);
+        let patience = hedge_after(source) * source.holders.len().min(2) as u32;
+        let answer = match source.recovery.is_some() {
+            true => tokio::time::timeout(patience, &mut asked).await,
+            false => Ok((&mut asked).await),
+        };
+        match answer {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => self.recover(source).await,
+            // Whichever comes first; if it cannot be decoded, whatever the holders say at last.
+            Err(_) => tokio::select! {
+                Some(bytes) = &mut asked => Ok(bytes),
+                Ok(bytes) = self.recover(source) => Ok(bytes),
+                else => Err(Error::unavailable("nobody has it")),
+            },
+        }
     }
 
     /// The first answer that verifies: of one holder after the other, and of the next one too where one takes its time. It may
@@ -178,13 +206,12 @@ impl TaskFetch {
     async fn ask_holders(&self, source: &Source) -> Option<Bytes> {
         let others: Vec<&Holder> = source.holders.iter().filter(|h| h.peer.id != self.node.local).collect();
         let (mut others, mut reads) = (others.into_iter(), FuturesUnordered::new());
-        let hedge_after = HEDGE_AFTER + Duration::from_millis(source.len / SLOWEST);
         loop {
             reads.extend(others.next().map(|holder| self.read_from(source, holder)));
             // Two at a time at most: more would crowd a line that is slow itself.
             let may_hedge = others.len() > 0 && reads.len() < 2;
             let read = match may_hedge {
-                true => match tokio::time::timeout(hedge_after, reads.next()).await {
+                true => match tokio::time::timeout(hedge_after(source), reads.next()).await {
                     Ok(read) => read,
                     Err(_) => continue,
                 },

@@ -85,6 +85,23 @@ pub(crate) fn of_relation(statement: &Statement, name: &str) -> Option<Place> {
     relations.1.into_iter().min()
 }
 
+/// The first table of which a sample is asked for.
+pub(crate) fn of_sample(statement: &Statement) -> Option<Place> {
+    struct Samples(Vec<Place>);
+    impl Visitor for Samples {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, sample: Some(_), .. } = factor {
+                self.0.extend(Place::of_name(name));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut samples = Samples(Vec::new());
+    let _all = statement.visit(&mut samples);
+    samples.0.into_iter().min()
+}
+
 /// The first `WITH RECURSIVE`.
 pub(crate) fn of_recursion(statement: &Statement) -> Option<Place> {
     struct Recursion(Vec<Place>);

@@ -47,6 +47,9 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
         Statement::Statement(sql) => Some(sql.as_ref()),
         _ => None,
     };
+    if let Some(place) = ast.and_then(place::of_sample) {
+        return Err(sample(place));
+    }
     let reads = Reads::of(&plan)?;
     if reads.network && !explains(&plan) {
         if matches!(plan, LogicalPlan::Analyze(_)) {
@@ -96,6 +99,17 @@ fn no_query(statement: &Statement, sql: &str) -> Error {
     };
     let reason = "is no query, and only queries run on the network";
     Refusal { construct, place: place::of_statement(sql), reason, instead }.into()
+}
+
+/// DataFusion reads the whole table instead, and says nothing of it.
+fn sample(place: place::Place) -> Error {
+    Refusal {
+        construct: "TABLESAMPLE".to_owned(),
+        place: Some(place),
+        reason: "is not computed: rows are drawn at random, by every node anew",
+        instead: "take those with a certain hash, say one in sixteen: where md5(cast(id as varchar)) like '0%'",
+    }
+    .into()
 }
 
 /// Times differ from run to run: no two replicas would agree.

@@ -45,6 +45,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
     ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
     ("create table x as select * from t", "CREATE (line 1, column 1) is no query", "conun put"),
+    ("select count(*) from t tablesample (10)", "TABLESAMPLE (line 1, column 22) is not computed", "md5(cast(id"),
+    ("select * from small join t tablesample bernoulli (1) on true", "TABLESAMPLE (line 1, column 26) ", "md5(cast(id"),
     ("drop table t", "DROP (line 1, column 1) is no query", "conun rm"),
     ("set datafusion.execution.batch_size = 1", "SET (line 1, column 1) is no query", "DETERMINISM.md"),
     ("copy t to 'x.parquet'", "COPY (line 1, column 1) is no query", "conun sql -o"),

@@ -67,8 +67,8 @@ impl Way {
 /// One point of the curve, or all.
 #[derive(Debug, Clone, Args)]
 pub struct Curve {
-    /// Share of nodes that lie.
-    #[arg(long, default_value_t = 0.1, value_parser = parse_share)]
+    /// Share of nodes that lie, a half at most: beyond that no vote tells right from wrong.
+    #[arg(long, default_value_t = 0.1, value_parser = parse_minority)]
     pub liars: f64,
     /// How they lie [default: random].
     #[arg(long)]
@@ -76,8 +76,8 @@ pub struct Curve {
     /// Who decides whom to believe [default: conun].
     #[arg(long)]
     pub policy: Option<Way>,
-    /// Nodes.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    /// Nodes, ten at least: with fewer a dispute finds nobody to ask.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub nodes: u32,
     /// Tasks a node, in the mean [default: 1000].
     #[arg(long)]
@@ -120,6 +120,10 @@ pub struct Curve {
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is between 0 and 1".to_owned()) }
+}
+
+fn parse_minority(text: &str) -> Result<f64, String> {
+    parse_share(text).and_then(|share| if share <= 0.5 { Ok(share) } else { Err("use 0 to 0.5".to_owned()) })
 }
 
 fn parse_rules(text: &str) -> Result<Rules, String> {

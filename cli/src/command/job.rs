@@ -1,7 +1,7 @@
 //! `conun job`: what the coordinator remembers of its jobs.
 
 use conun_api::Client;
-use conun_engine::{JobRecord, ReceiptRecord, Transcript};
+use conun_engine::{JobRecord, JobState, ReceiptRecord, Transcript};
 use conun_types::{Amount, Error, Result};
 
 use crate::{
@@ -135,7 +135,11 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
 }
 
 fn bound(job: &JobRecord) -> String {
-    job.error_bound.map(|p| format!(", P(wrong task) <= {p:.1e}")).unwrap_or_default()
+    // Without an answer there is nothing to be right or wrong.
+    job.error_bound
+        .filter(|_| job.state == JobState::Done)
+        .map(|p| format!(", P(wrong task) <= {p:.1e}"))
+        .unwrap_or_default()
 }
 
 /// The metering table of a job.

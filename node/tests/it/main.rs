@@ -221,9 +221,18 @@ async fn a_lost_shard_is_decoded_from_its_group() {
     let members = vec![lost.clone(), kept, source(parity_cid, padded_len, &[&second], None)];
     let recovery = Recovery { data: 2, parity: 1, padded_len, index: 0, members };
     let mut task = sum_task(&shard, &[]);
-    task.sources = vec![Source { recovery: Some(recovery), ..lost }];
+    task.sources = vec![Source { recovery: Some(recovery.clone()), ..lost }];
     let node = world.node(None);
     vote(world.run(&node, &task).await.1);
+
+    // Also while the one who holds it says nothing.
+    let silent = world.node(None);
+    world.wire.silent.lock().unwrap().insert(silent.key.id());
+    let held = source(shard.input.cid, len, &[&silent], None);
+    task.sources = vec![Source { recovery: Some(recovery), ..held }];
+    assert_eq!(world.wire.hedged.load(Ordering::SeqCst), 0);
+    vote(world.run(&world.node(None), &task).await.1);
+    assert_eq!(world.wire.hedged.load(Ordering::SeqCst), 2, "both others were asked beside it");
 }
 
 #[tokio::test]
