@@ -17,7 +17,7 @@ pub struct EngineConfig {
     pub trust: Rules,
     /// Tasks of a job that are in flight at once.
     pub tasks_in_flight: usize,
-    /// Once one replica has given blocks, the others of its task have this long, or 2.5 times as long as the fastest took, each from
+    /// Once one replica has voted, the others of its task have this long, or 2.5 times as long as the fastest took, each from
     /// its own start, before a further one is started.
     pub patience: Duration,
     /// How long nobody may answer before a further replica is started; and how long that one then leaves places to others.

@@ -134,7 +134,8 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
     print::line(stages(job).trim_end())
 }
 
-fn bound(job: &JobRecord) -> String {
+/// How likely a task of it is wrong at most, after what verified it.
+pub(crate) fn bound(job: &JobRecord) -> String {
     // Without an answer there is nothing to be right or wrong.
     job.error_bound
         .filter(|_| job.state == JobState::Done)

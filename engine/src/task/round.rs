@@ -207,13 +207,11 @@ impl Round {
             let memory = task.envelope.memory;
             let (fleet, job) = (&settler.0.context.fleet, settler.0.context.job);
             loop {
-                if !speculative {
-                    settler.make_lost_inputs(&task).await?;
-                }
+                let sources = if speculative { Vec::new() } else { settler.sources(&task).await? };
                 let _needed = (!speculative).then(|| settler.needed());
                 let waits = || speculative && settler.others_are_needed() && Instant::now() < until;
                 let seated = if fresh {
-                    let holders = holders_of_most(&settler.known_sources(&task)?.unwrap_or_default());
+                    let holders = holders_of_most(&sources);
                     fleet.seat(job, memory, &tried, |candidates| settler.lead(candidates, &holders)).await
                 } else {
                     let choose = |candidates: &[Candidate]| match waits() {

@@ -132,8 +132,17 @@ impl Settler {
         Ok(Some(sources))
     }
 
-    /// Makes inputs of `task` again that nobody has any more.
-    pub(super) async fn make_lost_inputs(&self, task: &Prepared) -> Result<()> {
+    /// The same; inputs that nobody has any more are made again first.
+    pub(super) async fn sources(&self, task: &Prepared) -> Result<Vec<Source>> {
+        loop {
+            if let Some(sources) = self.known_sources(task)? {
+                return Ok(sources);
+            }
+            self.make_lost_inputs(task).await?;
+        }
+    }
+
+    async fn make_lost_inputs(&self, task: &Prepared) -> Result<()> {
         let found = |block: &InputBlock| {
             let (cid, len) = (block.cid, block.volume.bytes);
             async move { self.block_source(&cid, len).await }.boxed()

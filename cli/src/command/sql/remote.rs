@@ -56,7 +56,7 @@ impl Remote {
 
 /// What a person should know of a job that is done.
 fn describe(job: &JobRecord, summary: String) -> Vec<String> {
-    let bound = job.error_bound.map(|p| format!(", P(wrong task) <= {p:.1e}")).unwrap_or_default();
+    let bound = crate::command::job::bound(job);
     let known = job.cached.map(|earlier| format!(", known from job {earlier}")).unwrap_or_default();
     let mut lines = vec![format!("{summary}, verified: {}{bound}{known}", job.verified)];
     lines.extend(job.cost.filter(|_| job.verified != "local").map(|cost| format!("cost {cost} tokens")));
