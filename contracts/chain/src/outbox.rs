@@ -19,7 +19,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use conun_types::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     identity::NodeKey,
 };
 use serde_json::json;
@@ -35,6 +35,10 @@ const SURE: u32 = 3;
 const REBROADCAST: Duration = Duration::from_secs(10);
 /// Most gas that a transaction may have since Osaka (EIP-7825).
 const TX_GAS: u64 = 1 << 24;
+
+/// What writing a storage word costs more where others have cleared it since the gas was estimated (22,100 instead of
+/// 100, EIP-2929), and a little.
+const WORD_GAS: u64 = 25_000;
 
 /// What a transaction is to do.
 #[derive(Debug, Clone)]
@@ -154,7 +158,7 @@ impl Outbox {
             chain_id: self.chain_id,
             nonce: self.link.next_nonce(self.address()).await.map_err(doing)?,
             // What others do in the meantime may make it dearer.
-            gas_limit: (gas + gas / 4 + 5_000).min(TX_GAS.max(gas)),
+            gas_limit: (gas + gas / 4 + WORD_GAS).min(TX_GAS.max(gas)),
             max_fee_per_gas,
             max_priority_fee_per_gas,
             to: order.to,
@@ -241,14 +245,19 @@ impl Outbox {
         Ok(if canonical { Place::Deep(Box::new(receipt)) } else { Place::Shallow })
     }
 
+    /// Whether an order sent now would do what it is to do: it is called on the last block's state, and changes nothing.
+    pub(crate) async fn would(&self, order: &Order) -> Result<()> {
+        let called = self.link.call_raw(&order.request(self.address()), None).await;
+        called.map(|_| ()).map_err(|trouble| trouble.while_doing(&order.what))
+    }
+
     /// A transaction that is in a block may have failed there.
     async fn check(&self, order: &Order, receipt: TransactionReceipt) -> Result<TransactionReceipt> {
         if receipt.status() {
             return Ok(receipt);
         }
-        let again = self.link.call_raw(&order.request(self.address()), None).await;
-        let why = match again {
-            Err(trouble @ Trouble::Refused { .. }) => trouble.while_doing(&order.what),
+        let why = match self.would(order).await {
+            Err(error) if error.kind != ErrorKind::Unavailable => error,
             _ => Error::data(format!("{}: the transaction failed", order.what)),
         };
         Err(why.with_hint(format!("transaction {} is in block {:?}", receipt.transaction_hash, receipt.block_number)))

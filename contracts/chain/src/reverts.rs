@@ -14,6 +14,9 @@ use crate::bindings::{
     ProviderRegistry::ProviderRegistryErrors as Registry,
 };
 
+/// What people are told where an allowance is too small.
+pub(crate) const UNAPPROVED: &str = "tokens are approved";
+
 /// Tokens for people; what no `u128` holds is shown as the most one holds.
 pub(crate) fn amount(value: U256) -> Amount {
     Amount(value.saturating_to())
@@ -119,7 +122,7 @@ fn token(error: Token) -> Error {
                 .with_hint("fund that address with tokens")
         }
         Token::ERC20InsufficientAllowance(e) => {
-            budget(format!("{} tokens are approved, {} are needed", amount(e.allowance), amount(e.needed)))
+            budget(format!("{} {UNAPPROVED}, {} are needed", amount(e.allowance), amount(e.needed)))
         }
         other => Error::data(format!("the token reverts: {other:?}")),
     }

@@ -17,6 +17,7 @@ use crate::{
     contracts::{ours, permit},
     link::{NO_ETHER, Trouble},
     outbox::Order,
+    reverts::UNAPPROVED,
 };
 
 /// How long a permit can be used, in seconds of the chain's time.
@@ -78,8 +79,9 @@ impl EvmLedger {
             let by_permit = reason.takes_permits() && round % 2 == 0;
             let permit = self.allow(what, to, amount, by_permit).await?;
             let order = Order::call(what, to, reason.call(amount.0, permit));
+            let without_permit = || Order::call(what, to, reason.call(amount.0, None));
             match self.outbox.send(&order).await {
-                Err(error) if self.lacks_allowance(&error, to, amount).await => {}
+                Err(error) if self.was_overtaken(&error, &without_permit(), to, amount).await => {}
                 done => return super::included(&done?),
             }
         }
@@ -145,11 +147,17 @@ impl EvmLedger {
     }
 
     /// Whether a call failed because its permit was not honoured, or what was approved is gone; it has moved nothing then.
-    async fn lacks_allowance(&self, error: &Error, spender: Address, amount: Amount) -> bool {
+    ///
+    /// Other processes with the same key may have approved anew since, so that the allowance that is there now proves
+    /// nothing: then the error says it, or `order`, tried without being sent, goes through or says it.
+    async fn was_overtaken(&self, error: &Error, order: &Order, spender: Address, amount: Amount) -> bool {
+        let unapproved = |error: &Error| error.message.contains(UNAPPROVED);
         matches!(error.kind, ErrorKind::Budget | ErrorKind::Data)
             && !error.message.contains(NO_ETHER)
-            && self.allowance("", spender).await.is_ok_and(|a| a < U256::from(amount.0))
             && self.check_funds("", amount).await.is_ok()
+            && (unapproved(error)
+                || self.allowance("", spender).await.is_ok_and(|a| a < U256::from(amount.0))
+                || self.outbox.would(order).await.err().is_none_or(|e| unapproved(&e)))
     }
 
     /// As of the last block, which may yet be undone.

@@ -35,7 +35,7 @@ fn child(folder: &std::path::Path, process: u8) -> Child {
         .args(["--ignored", "--exact", "sharing::child_opens"])
         .env("CONUN_TEST_FOLDER", folder)
         .env("CONUN_TEST_PROCESS", process.to_string())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
@@ -44,11 +44,12 @@ fn child(folder: &std::path::Path, process: u8) -> Child {
 async fn processes_share_a_folder_and_even_a_key() {
     let folder = tempfile::tempdir().unwrap();
     // They also race to create the chain.
-    let mut children: Vec<_> = (1..4).map(|n| child(folder.path(), n)).collect();
+    let children: Vec<_> = (1..4).map(|n| child(folder.path(), n)).collect();
     let config = ChainConfig::new(Backend::Embedded(folder.path().to_owned()));
     let ledger = EvmLedger::connect(config, person(1)).await.unwrap();
-    for child in &mut children {
-        assert!(child.wait().unwrap().success());
+    for child in children {
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     }
     for process in 1..4 {
         for n in 0..5 {
