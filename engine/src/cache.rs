@@ -7,17 +7,13 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use bytes::Bytes;
 use conun_storage::{Durability, durable};
 use conun_types::{Cid, Error, JobId, Result, codec, profile};
-use datafusion::{
-    common::tree_node::{Transformed, TransformedResult, TreeNode},
-    physical_plan::{ExecutionPlan, limit::LocalLimitExec, sorts::sort::SortExec},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{checking::Checking, job::Plan, record::Verify};
@@ -32,8 +28,7 @@ pub(crate) struct PlanKey([u8; 32]);
 impl PlanKey {
     /// Of `plan`; `None` where it has no encoding.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
-        let plan = Arc::clone(&plan.physical).transform_up(without_filters).data().ok()?;
-        let bytes = conun_executor::encode_plan(&plan).ok()?;
+        let bytes = conun_executor::encode_plan(&plan.physical).ok()?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&profile::hash());
         hasher.update(&bytes);
@@ -43,17 +38,6 @@ impl PlanKey {
     fn file(self) -> String {
         format!("{}.answer", blake3::Hash::from_bytes(self.0).to_hex())
     }
-}
-
-/// A limited sort as a limit over a sort: what its encoding names beside, the filter that it learns, is called otherwise in
-/// each plan.
-fn without_filters(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let Some((sort, fetch)) = plan.downcast_ref::<SortExec>().and_then(|sort| Some((sort, sort.fetch()?))) else {
-        return Ok(Transformed::no(plan));
-    };
-    let all = SortExec::new(sort.expr().clone(), Arc::clone(sort.input()))
-        .with_preserve_partitioning(sort.preserve_partitioning());
-    Ok(Transformed::yes(Arc::new(LocalLimitExec::new(Arc::new(all), fetch))))
 }
 
 /// A verified answer.

@@ -64,15 +64,25 @@ struct Standing {
 }
 
 impl Standing {
-    /// It gets no task for `usual`, doubled with each further time. One that took `times` as long as another gets none
-    /// for so many times as long, if that is longer: one long task on it holds up its job for more than all the short ones save.
+    /// It gets no task for `usual`, doubled with each further time.
+    fn failed(&mut self, now: Duration, usual: Duration) {
+        self.slow = false;
+        self.avoid(now, usual, 1.0);
+    }
+
+    /// As one that failed; and as it took `times` as long as another, for so many times as long, if that is longer: one long task
+    /// on it holds up its job for more than all the short ones save.
+    fn slow(&mut self, now: Duration, usual: Duration, times: f64) {
+        self.slow = true;
+        self.avoid(now, usual, times);
+    }
+
     fn avoid(&mut self, now: Duration, usual: Duration, times: f64) {
         // Several tasks that end at once are one lapse.
         if self.avoid_until <= now {
             self.avoid_from = now;
             self.lapses += 1;
         }
-        self.slow = times > 1.0;
         let doubled = f64::from(1 << self.lapses.saturating_sub(1).min(MOST_DOUBLINGS));
         let times = times.max(doubled).min(f64::from(1 << MOST_DOUBLINGS));
         self.avoid_until = self.avoid_until.max(self.avoid_from + usual.mul_f64(times));
@@ -249,10 +259,16 @@ impl Fleet {
         self.lock().entry(node).or_default().busy_until = until;
     }
 
-    /// `node` was busy for too long or unreachable, or took `times` as long as another.
-    pub(crate) fn avoid(&self, node: NodeId, times: f64) {
+    /// `node` lost a task, or was busy for too long or unreachable.
+    pub(crate) fn failed(&self, node: NodeId) {
         let now = self.clock.now();
-        self.lock().entry(node).or_default().avoid(now, self.avoid_for, times);
+        self.lock().entry(node).or_default().failed(now, self.avoid_for);
+    }
+
+    /// `node` took `times` as long as another.
+    pub(crate) fn slow(&self, node: NodeId, times: f64) {
+        let now = self.clock.now();
+        self.lock().entry(node).or_default().slow(now, self.avoid_for, times);
     }
 
     /// `node` answered in time.
@@ -293,11 +309,11 @@ mod tests {
     #[test]
     fn who_lapses_again_is_avoided_for_longer() {
         let mut standing = Standing::default();
-        standing.avoid(Duration::ZERO, USUAL, 1.0);
+        standing.failed(Duration::ZERO, USUAL);
         assert_eq!(standing.avoid_until, USUAL);
-        standing.avoid(USUAL / 2, USUAL, 1.0);
+        standing.failed(USUAL / 2, USUAL);
         assert_eq!(standing.avoid_until, USUAL, "tasks that end at once are one lapse");
-        standing.avoid(USUAL, USUAL, 1.0);
+        standing.failed(USUAL, USUAL);
         assert_eq!(standing.avoid_until, USUAL * 3);
     }
 
@@ -323,11 +339,11 @@ mod tests {
     #[test]
     fn the_slower_a_node_is_the_longer_it_is_avoided() {
         let mut standing = Standing::default();
-        standing.avoid(Duration::ZERO, USUAL, 2.5);
+        standing.slow(Duration::ZERO, USUAL, 2.5);
         assert_eq!(standing.avoid_until, Duration::from_secs(75));
-        standing.avoid(Duration::from_secs(10), USUAL, 10.0);
+        standing.slow(Duration::from_secs(10), USUAL, 10.0);
         assert_eq!(standing.avoid_until, Duration::from_secs(300), "the same task, which still runs");
-        standing.avoid(Duration::from_secs(20), USUAL, f64::INFINITY);
+        standing.slow(Duration::from_secs(20), USUAL, f64::INFINITY);
         assert_eq!(standing.avoid_until, USUAL * 64, "within bounds");
     }
 }

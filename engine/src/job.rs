@@ -8,10 +8,12 @@ use std::{
 };
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use async_trait::async_trait;
 use bytes::Bytes;
 use conun_executor::canonical;
+use conun_storage::holders::{self, Reader};
 use conun_types::{
-    Cid, Error, InputBlock, JobId, Lease, LeaseId, LeaseKind, Result,
+    Cid, Error, Holder, InputBlock, JobId, Lease, LeaseId, LeaseKind, Result, Source,
     port::CallError,
     wire::{ControlRequest, ReadBlock},
 };
@@ -227,21 +229,14 @@ impl Job {
 
     /// Reads a block of the answer from whoever has it, and makes it again if nobody does.
     async fn read(&self, block: &InputBlock) -> Result<Bytes> {
-        let context = self.settler.context();
         loop {
             let source = self.settler.block_source(&block.cid, block.volume.bytes).await?;
-            for holder in source.holders {
-                let request = ReadBlock::whole(block.cid, holder.capability);
-                match context.network.read_block(&holder.peer, request).await {
-                    Ok(bytes) => return Ok(bytes),
-                    Err(error) => {
-                        if let CallError::Misbehaved { reason, .. } = &error {
-                            self.settler.caught(holder.peer.id, reason);
-                        }
-                        tracing::debug!(%error, "a block of the answer is read elsewhere");
-                        self.settler.forget(&block.cid, holder.peer.id);
-                    }
-                }
+            match holders::ask_holders(self, &source).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => tracing::debug!(%error, "a block of the answer is made again"),
+            }
+            for holder in &source.holders {
+                self.settler.forget(&block.cid, holder.peer.id);
             }
         }
     }
@@ -266,6 +261,18 @@ impl Job {
         progress.record.cached = Some(answer.job);
         progress.record.verified = answer.verify.to_string();
         progress.record.error_bound = answer.error_bound;
+    }
+}
+
+#[async_trait]
+impl Reader for Job {
+    async fn ask(&self, source: &Source, holder: &Holder) -> Result<Bytes> {
+        let request = ReadBlock::whole(source.cid, holder.capability);
+        let read = self.settler.context().network.read_block(&holder.peer, request).await;
+        if let Err(CallError::Misbehaved { reason, .. }) = &read {
+            self.settler.caught(holder.peer.id, reason);
+        }
+        Ok(read?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plans as bytes: DataFusion's protobuf with [`BlockReaderExec`] as its only extension.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use conun_types::{Cid, Codec, Error, InputBlock, Volume};
 use datafusion::{
@@ -8,14 +8,15 @@ use datafusion::{
     error::{DataFusionError, Result},
     execution::TaskContext,
     physical_expr::LexOrdering,
+    physical_expr::{PhysicalExpr, expressions::DynamicFilterPhysicalExpr},
     physical_plan::ExecutionPlan,
 };
 use datafusion_proto::{
-    bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec},
+    bytes::{physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter},
     physical_plan::{
-        PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
-        from_proto::{parse_physical_sort_exprs, parse_protobuf_partitioning},
-        to_proto::{serialize_partitioning, serialize_physical_sort_exprs},
+        PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalPlanNodeExt, PhysicalProtoConverterExtension,
+        from_proto::{parse_physical_expr_with_converter, parse_physical_sort_exprs, parse_protobuf_partitioning},
+        to_proto::{serialize_partitioning, serialize_physical_expr_with_converter, serialize_physical_sort_exprs},
     },
     protobuf,
 };
@@ -28,7 +29,7 @@ use crate::block_reader::BlockReaderExec;
 /// # Errors
 /// Kind `Internal` where an operator or expression has no encoding: the planner let something through.
 pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>> {
-    physical_plan_to_bytes_with_extension_codec(plan.clone(), &ConunCodec)
+    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &ConunCodec, &Links::default())
         .map(|bytes| bytes.to_vec())
         .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
 }
@@ -38,8 +39,74 @@ pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>
 /// # Errors
 /// Kind `Data` where it is malformed, or names a function or operator that this build does not have.
 pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_extension_codec(bytes, context, &ConunCodec)
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &ConunCodec, &Links::default())
         .map_err(|e| Error::data(format!("a plan cannot be decoded: {}", e.strip_backtrace())))
+}
+
+/// What operators of a plan share: the filter that a limited sort or a join learns, and the scans that it reaches. Shared
+/// expressions have numbers. DataFusion's count all that the process has planned; these count from the plan's first, so
+/// that equal plans have equal bytes.
+#[derive(Debug, Default)]
+struct Links {
+    /// Ours of DataFusion's, while a plan is encoded.
+    numbers: RefCell<HashMap<u64, u64>>,
+    /// By number, while a plan is decoded.
+    shared: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
+}
+
+impl PhysicalProtoConverterExtension for Links {
+    fn proto_to_execution_plan(
+        &self,
+        proto: &protobuf::PhysicalPlanNode,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        proto.try_into_physical_plan_with_context(context, self)
+    }
+
+    fn execution_plan_to_proto(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<protobuf::PhysicalPlanNode> {
+        protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
+    }
+
+    fn proto_to_physical_expr(
+        &self,
+        proto: &protobuf::PhysicalExprNode,
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let expr = parse_physical_expr_with_converter(proto, schema, context, self)?;
+        let Some(number) = proto.expr_id else { return Ok(expr) };
+        // Of what a stranger may number, only these are shared, and with as many children: others panic.
+        if !expr.is::<DynamicFilterPhysicalExpr>() {
+            return Err(DataFusionError::Plan("an expression that cannot be shared has a number".to_owned()));
+        }
+        let Some(first) = self.shared.borrow().get(&number).cloned() else {
+            self.shared.borrow_mut().insert(number, Arc::clone(&expr));
+            return Ok(expr);
+        };
+        let children: Vec<_> = expr.children().into_iter().cloned().collect();
+        if children.len() != first.children().len() {
+            return Err(DataFusionError::Plan("expressions with one number differ".to_owned()));
+        }
+        first.with_new_children(children)
+    }
+
+    fn physical_expr_to_proto(
+        &self,
+        expr: &Arc<dyn PhysicalExpr>,
+        codec: &dyn PhysicalExtensionCodec,
+    ) -> Result<protobuf::PhysicalExprNode> {
+        let mut node = serialize_physical_expr_with_converter(expr, codec, self)?;
+        if let Some(id) = node.expr_id {
+            let mut numbers = self.numbers.borrow_mut();
+            let next = numbers.len() as u64;
+            node.expr_id = Some(*numbers.entry(id).or_insert(next));
+        }
+        Ok(node)
+    }
 }
 
 /// The extension codec.

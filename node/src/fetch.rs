@@ -7,43 +7,32 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_executor::runner::InputSource;
-use conun_storage::{Store, degraded::recover_shard};
+use conun_storage::{
+    Store,
+    holders::{self, Reader},
+};
 use conun_types::{
     Capability, Cid, Clock, Complaint, Error, Failure, Holder, Lease, LeaseId, LeaseKind, NodeId, Source, TaskEnvelope,
     port::{CallError, Network},
     wire::{BlockError, ReadBlock, WriteBlock},
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use crate::capabilities::Capabilities;
 
 /// Inputs fetched at once for a task.
 const PARALLEL: usize = 8;
-/// How long one holder is waited for, beside the time that the bytes take on a slow line.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After how long the next holder is asked as well, beside the time that the bytes take on a usual line.
-const HEDGE_AFTER: Duration = Duration::from_secs(1);
-/// A usual line, in bytes a millisecond.
-const USUAL: u64 = 4 << 10;
-/// Slowest line that is waited for, in bytes a millisecond.
-const SLOWEST: u64 = 256;
 /// How long a fetched block is kept for later tasks, unless room is needed.
 const CACHE_SECONDS: u64 = 3600;
 
 /// Blocks up to this size are read and written on the caller's thread: handing them to another costs more.
 const SMALL: usize = 256 << 10;
-
-/// How long one way to get the block is waited for before another one is tried beside.
-fn hedge_after(source: &Source) -> Duration {
-    HEDGE_AFTER + Duration::from_millis(source.len / USUAL)
-}
 
 /// Runs `job`, which moves about `len` bytes, where it does not hold up others.
 pub(crate) async fn on_store<T: Send + 'static>(
@@ -169,7 +158,7 @@ impl TaskFetch {
 
     async fn fetch(&self, cid: Cid, source: Option<&Source>) -> Result<Fetched, Failure> {
         let source = source.ok_or(Failure::InputMissing(cid))?;
-        let bytes = match self.ask_or_recover(source).await {
+        let bytes = match holders::read(self, source).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::info!(%cid, %error, "an input is not to be had");
@@ -178,100 +167,6 @@ impl TaskFetch {
         };
         let stored = self.cache(cid, bytes.clone()).await;
         Ok(if stored { Fetched::Stored } else { Fetched::Held(bytes) })
-    }
-
-    /// From its holders, or decoded from its group: also where they take their time, as whoever is gone without a word does.
-    async fn ask_or_recover(&self, source: &Source) -> conun_types::Result<Bytes> {
-        let asked = self.ask_holders(source);
-        tokio::pin!(asked);
-        let patience = hedge_after(source) * source.holders.len().min(2) as u32;
-        let answer = match source.recovery.is_some() {
-            true => tokio::time::timeout(patience, &mut asked).await,
-            false => Ok((&mut asked).await),
-        };
-        match answer {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => self.recover(source).await,
-            // Whichever comes first; if it cannot be decoded, whatever the holders say at last.
-            Err(_) => tokio::select! {
-                Some(bytes) = &mut asked => Ok(bytes),
-                Ok(bytes) = self.recover(source) => Ok(bytes),
-                else => Err(Error::unavailable("nobody has it")),
-            },
-        }
-    }
-
-    /// The first answer that verifies: of one holder after the other, and of the next one too where one takes its time. It may
-    /// be gone without a word, and that is not to cost its reader anything.
-    async fn ask_holders(&self, source: &Source) -> Option<Bytes> {
-        let others: Vec<&Holder> = source.holders.iter().filter(|h| h.peer.id != self.node.local).collect();
-        let (mut others, mut reads) = (others.into_iter(), FuturesUnordered::new());
-        loop {
-            reads.extend(others.next().map(|holder| self.read_from(source, holder)));
-            // Two at a time at most: more would crowd a line that is slow itself.
-            let may_hedge = others.len() > 0 && reads.len() < 2;
-            let read = match may_hedge {
-                true => match tokio::time::timeout(hedge_after(source), reads.next()).await {
-                    Ok(read) => read,
-                    Err(_) => continue,
-                },
-                false => reads.next().await,
-            };
-            // None: nobody is left. Some(None): this one did not give it.
-            if let Some(bytes) = read? {
-                return Some(bytes);
-            }
-        }
-    }
-
-    async fn read_from(&self, source: &Source, holder: &Holder) -> Option<Bytes> {
-        match self.read(source, holder).await {
-            Ok(bytes) => {
-                self.node.opened.note(source.cid, holder.capability);
-                Some(bytes)
-            }
-            Err(error) => {
-                tracing::debug!(cid = %source.cid, %error, "a holder did not give a block");
-                None
-            }
-        }
-    }
-
-    async fn read(&self, source: &Source, holder: &Holder) -> Result<Bytes, CallError> {
-        let peer = holder.peer.id;
-        let network = self.node.network.as_ref();
-        let network =
-            network.ok_or_else(|| CallError::Unreachable { peer, reason: "this node is not on a network".into() })?;
-        let request = ReadBlock::whole(source.cid, holder.capability);
-        let read = tokio::time::timeout(
-            HOLDER_TIMEOUT + Duration::from_millis(source.len / SLOWEST),
-            network.read_block(&holder.peer, request),
-        )
-        .await;
-        let read = read.unwrap_or(Err(CallError::TimedOut(peer)));
-        if let Err(CallError::Misbehaved { reason, .. }) = &read {
-            tracing::warn!(%peer, cid = %source.cid, reason, "a holder sent wrong bytes; the coordinator is told");
-            let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-            complaints.push(Complaint { peer, cid: source.cid });
-        }
-        read
-    }
-
-    /// Decodes the shard from other members of its group, each from here or from its holders.
-    async fn recover(&self, source: &Source) -> conun_types::Result<Bytes> {
-        let recovery = source.recovery.as_ref().ok_or_else(|| Error::unavailable("nobody has it"))?;
-        let fetch = |member: Source| {
-            async move {
-                if self.node.may_use(&member.cid, Some(&member))
-                    && let Ok(bytes) = self.stored(member.cid).await
-                {
-                    return Ok(bytes);
-                }
-                self.ask_holders(&member).await.ok_or_else(|| Error::unavailable(format!("{} is lost", member.cid)))
-            }
-            .boxed()
-        };
-        recover_shard(recovery, &fetch).await
     }
 
     /// Keeps a fetched block for later tasks; false where there is no room.
@@ -288,6 +183,31 @@ impl TaskFetch {
         let len = self.node.store.len_of(&cid).ok_or(BlockError::NotFound)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         on_store(&self.node.store, len, move |store| store.read(&cid)).await
+    }
+}
+
+#[async_trait]
+impl Reader for TaskFetch {
+    async fn here(&self, source: &Source) -> Option<Bytes> {
+        if !self.node.may_use(&source.cid, Some(source)) {
+            return None;
+        }
+        self.stored(source.cid).await.ok()
+    }
+
+    async fn ask(&self, source: &Source, holder: &Holder) -> conun_types::Result<Bytes> {
+        let peer = holder.peer.id;
+        let network = self.node.network.as_ref().filter(|_| peer != self.node.local);
+        let network = network.ok_or_else(|| Error::unavailable("this node does not have it and is asked itself"))?;
+        let read = network.read_block(&holder.peer, ReadBlock::whole(source.cid, holder.capability)).await;
+        if let Err(CallError::Misbehaved { reason, .. }) = &read {
+            tracing::warn!(%peer, cid = %source.cid, reason, "a holder sent wrong bytes; the coordinator is told");
+            let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+            complaints.push(Complaint { peer, cid: source.cid });
+        }
+        let bytes = read?;
+        self.node.opened.note(source.cid, holder.capability);
+        Ok(bytes)
     }
 }
 

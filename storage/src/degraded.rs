@@ -1,20 +1,17 @@
-//! Reading a shard that no node has any more: fetch any k members of its group and decode. Coordinators and
-//! volunteers share it; how members are fetched is theirs.
+//! Reading a shard that no node has any more: fetch any k members of its group and decode.
 
 use bytes::Bytes;
 use conun_types::{Error, Recovery, Result, Source, wire::MAX_BLOCK};
-use futures::{
-    future::BoxFuture,
-    stream::{FuturesUnordered, StreamExt},
-};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
 
-use crate::erasure::{self, CodeSpec, ErasureCode};
+use crate::{
+    erasure::{self, CodeSpec, ErasureCode},
+    holders::{Reader, ask_holders, hedge_after},
+};
 
 /// Most bytes that a decode may hold at once: k members padded to the longest.
 const MAX_DECODE: u64 = 4 << 30;
-
-/// Fetches and checks a member of a group.
-pub type Fetch<'a> = dyn Fn(Source) -> BoxFuture<'a, Result<Bytes>> + Send + Sync + 'a;
 
 /// Decodes the shard that `recovery` wants from other members of its group, and checks it against its id. `recovery`
 /// may come from a stranger: it is checked first.
@@ -22,9 +19,9 @@ pub type Fetch<'a> = dyn Fn(Source) -> BoxFuture<'a, Result<Bytes>> + Send + Syn
 /// # Errors
 /// [`conun_types::ErrorKind::Unavailable`] where too few members can be fetched;
 /// [`conun_types::ErrorKind::Data`] where `recovery` contradicts itself or the group does not decode to the shard.
-pub async fn recover_shard<'a>(recovery: &Recovery, fetch: &Fetch<'a>) -> Result<Bytes> {
+pub async fn recover_shard(recovery: &Recovery, reader: &dyn Reader) -> Result<Bytes> {
     let code = check(recovery)?;
-    let places = places(recovery, fetch).await?;
+    let places = places(recovery, reader).await?;
     let wanted = usize::from(recovery.index);
     let wanted_place = place_of(recovery, wanted);
     let padded = usize::try_from(recovery.padded_len).map_err(|_| Error::data("absurd length"))?;
@@ -67,21 +64,35 @@ fn check(recovery: &Recovery) -> Result<Box<dyn ErasureCode>> {
     erasure::code(spec)
 }
 
-/// Fetches members until the code has enough, several at a time, data before parity.
-async fn places<'a>(recovery: &Recovery, fetch: &Fetch<'a>) -> Result<Vec<Option<Bytes>>> {
+/// Fetches members until the code has enough, several at a time, data before parity; another one beside where they take
+/// their time.
+async fn places(recovery: &Recovery, reader: &dyn Reader) -> Result<Vec<Option<Bytes>>> {
     let real = real_data(recovery);
     let mut places = vec![None; usize::from(recovery.data) + usize::from(recovery.parity)];
     places[real..usize::from(recovery.data)].fill(Some(Bytes::new()));
     let others = (0..recovery.members.len()).filter(|index| *index != usize::from(recovery.index));
-    let mut candidates = others.map(|index| async move {
+    let others: Vec<usize> = others.collect();
+    let mut candidates = others.into_iter().map(|index| async move {
         let member = &recovery.members[index];
-        let bytes = fetch(member.clone()).await.and_then(|bytes| verified(member, bytes));
-        (index, bytes)
+        let bytes = match reader.here(member).await {
+            Some(bytes) => Ok(bytes),
+            None => ask_holders(reader, member).await,
+        };
+        (index, bytes.and_then(|bytes| verified(member, bytes)))
     });
     let (mut missing, mut last) = (real, None);
     let mut running: FuturesUnordered<_> = candidates.by_ref().take(missing).collect();
     while missing > 0 {
-        match running.next().await {
+        let next = if candidates.len() > 0 {
+            let Ok(next) = timeout(hedge_after(recovery.padded_len), running.next()).await else {
+                running.extend(candidates.next());
+                continue;
+            };
+            next
+        } else {
+            running.next().await
+        };
+        match next {
             Some((index, Ok(bytes))) => {
                 places[place_of(recovery, index)] = Some(bytes);
                 missing -= 1;
@@ -114,7 +125,8 @@ fn too_few(recovery: &Recovery, missing: usize, last: Option<Error>) -> Error {
 mod tests {
     use std::collections::HashMap;
 
-    use conun_types::{Cid, ErrorKind};
+    use async_trait::async_trait;
+    use conun_types::{Cid, ErrorKind, Holder};
 
     use super::*;
 
@@ -134,12 +146,22 @@ mod tests {
         Group { recovery, blocks: all.into_iter().map(|b| (Cid::raw(&b), b)).collect() }
     }
 
+    struct Blocks<'a>(&'a HashMap<Cid, Bytes>);
+
+    #[async_trait]
+    impl Reader for Blocks<'_> {
+        async fn here(&self, source: &Source) -> Option<Bytes> {
+            self.0.get(&source.cid).cloned()
+        }
+
+        async fn ask(&self, _: &Source, _: &Holder) -> Result<Bytes> {
+            unreachable!("nobody holds anything")
+        }
+    }
+
     fn run(recovery: &Recovery, blocks: &HashMap<Cid, Bytes>) -> Result<Bytes> {
-        let fetch = move |source: Source| -> BoxFuture<'_, Result<Bytes>> {
-            let found = blocks.get(&source.cid).cloned().ok_or_else(|| Error::unavailable("gone"));
-            Box::pin(async move { found })
-        };
-        futures::executor::block_on(recover_shard(recovery, &fetch))
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(recover_shard(recovery, &Blocks(blocks)))
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod datadir;
 pub mod degraded;
 pub mod durable;
 pub mod erasure;
+pub mod holders;
 pub mod journal;
 pub mod lease;
 pub mod manifest;

@@ -2,36 +2,17 @@
 //! run with it and without on the same settings, in turns: the time that it saves, in what the plans differ, and whether
 //! plan and bits are the same when a query is run again, and when stages are run in another order.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use ballista_core::config::BallistaConfig;
 use conun_benches::tpch::Error;
-use conun_types::Cid;
-use datafusion::{
-    physical_plan::{ExecutionPlan, displayable},
-    prelude::SessionConfig,
-};
 
 use crate::{
-    cpu,
-    graph::{Graph, Task},
-    pinned::Pinned,
-    shape::Shape,
-    stages::run_stages,
-    workload::{Workload, rows},
+    drive::{Order, Planning, Replan, Run, expected, once},
+    workload::Workload,
 };
 
 /// Shards of a table.
 const SHARDS: usize = 4;
-
-/// Whether Ballista plans again after each stage.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Replan {
-    Never,
-    /// But by made up sizes of blocks: what differs then does not follow from those of finished stages.
-    Blind,
-    BySize,
-}
 
 struct Mode {
     name: &'static str,
@@ -39,6 +20,13 @@ struct Mode {
     settings: &'static [(&'static str, &'static str)],
     /// Place of the mode that it is compared with.
     base: usize,
+}
+
+impl Mode {
+    fn planning(&self) -> Planning {
+        let settings = self.settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Planning { replan: self.replan, settings }
+    }
 }
 
 /// Ballista coalesces nothing by default; its target for a partition is divided by a hundred.
@@ -69,32 +57,6 @@ const UNMENDED: &[(&str, &str)] = &[
         "SELECT count(*) AS n FROM nation WHERE NOT EXISTS (SELECT 1 FROM customer WHERE n_nationkey * 100 > c_custkey)",
     ),
 ];
-
-/// Which of several ready stages is run, and planned after, first.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Oldest,
-    Newest,
-}
-
-/// One run.
-struct Run {
-    tasks: Duration,
-    planning: Duration,
-    /// Bytes of the blocks of all stages.
-    bytes: u64,
-    addresses: Vec<Cid>,
-    rows: Vec<String>,
-    stages: Stages,
-    shape: Shape,
-}
-
-/// Plans of stages as text: by their numbers, and sorted without.
-#[derive(PartialEq, Eq)]
-struct Stages {
-    numbered: Vec<String>,
-    unnumbered: Vec<String>,
-}
 
 /// What is the same in two runs.
 #[derive(Clone, Copy)]
@@ -135,10 +97,10 @@ pub(crate) fn run(scale: f64, runs: usize) -> Result<(), Error> {
 
 /// In which modes the rows of a join without an equality are wrong.
 fn print_unmended(workload: &Workload, name: &str, sql: &str) -> Result<(), Error> {
-    let expected = runtime(false)?.block_on(expected(workload, sql))?;
+    let expected = expected(workload, sql)?;
     let mut wrong = Vec::new();
     for mode in MODES {
-        if once(workload, mode, sql, Order::Oldest, false)?.rows != expected {
+        if once(workload, &mode.planning(), sql, Order::Oldest, false)?.rows != expected {
             wrong.push(mode.name);
         }
     }
@@ -148,16 +110,17 @@ fn print_unmended(workload: &Workload, name: &str, sql: &str) -> Result<(), Erro
 
 /// Runs a query in each mode, in turns.
 fn query(workload: &Workload, sql: &str, runs: usize) -> Result<Vec<Result<Seen, Error>>, Error> {
-    let expected = runtime(false)?.block_on(expected(workload, sql))?;
-    let first = |mode| once(workload, mode, sql, Order::Oldest, true).map(|run| Seen::new(run, &expected));
+    let expected = expected(workload, sql)?;
+    let first =
+        |mode: &Mode| once(workload, &mode.planning(), sql, Order::Oldest, true).map(|run| Seen::new(run, &expected));
     let mut seen: Vec<Result<Seen, Error>> = MODES.iter().map(first).collect();
     for _ in 0..runs {
         for (mode, seen) in MODES.iter().zip(&mut seen) {
-            fold(seen, once(workload, mode, sql, Order::Oldest, false), Seen::add);
+            fold(seen, once(workload, &mode.planning(), sql, Order::Oldest, false), Seen::add);
         }
     }
     for (mode, seen) in MODES.iter().zip(&mut seen) {
-        fold(seen, once(workload, mode, sql, Order::Newest, false), Seen::add_newest_first);
+        fold(seen, once(workload, &mode.planning(), sql, Order::Newest, false), Seen::add_newest_first);
     }
     Ok(seen)
 }
@@ -199,88 +162,6 @@ impl Same {
     fn and(self, other: Self) -> Self {
         Self { numbers: self.numbers && other.numbers, plans: self.plans && other.plans, bits: self.bits && other.bits }
     }
-}
-
-impl Stages {
-    fn new(plans: &[Arc<dyn ExecutionPlan>]) -> Self {
-        let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
-        let numbered: Vec<String> = plans.iter().map(text).collect();
-        let mut unnumbered: Vec<String> = numbered.iter().map(|plan| without_numbers(plan)).collect();
-        unnumbered.sort();
-        Self { numbered, unnumbered }
-    }
-}
-
-/// A plan whose readers do not say of which stage they read.
-fn without_numbers(plan: &str) -> String {
-    let mut parts = plan.split("upstream_stage: ");
-    let first = parts.next().unwrap_or_default().to_owned();
-    first + &parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect::<String>()
-}
-
-fn runtime(several: bool) -> Result<tokio::runtime::Runtime, Error> {
-    let mut builder = if several {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    Ok(builder.enable_all().build()?)
-}
-
-/// The rows of the answer, each stage run as one task.
-async fn expected(workload: &Workload, sql: &str) -> Result<Vec<String>, Error> {
-    let plan = workload.plan(sql, &[], true).await?;
-    rows(&run_stages(plan, &mut Pinned::new(workload)).await?)
-}
-
-/// Runs a query: on one thread, as runners do, or on `several`.
-fn once(workload: &Workload, mode: &Mode, sql: &str, order: Order, several: bool) -> Result<Run, Error> {
-    runtime(several)?.block_on(drive(workload, mode, sql, order))
-}
-
-fn config(mode: &Mode) -> Result<SessionConfig, Error> {
-    let mut config = conun_planner::session_config()?.with_option_extension(BallistaConfig::default());
-    let adaptive = mode.replan != Replan::Never;
-    config.options_mut().set("ballista.planner.adaptive.enabled", &adaptive.to_string())?;
-    for (key, value) in mode.settings {
-        config.options_mut().set(key, value)?;
-    }
-    Ok(config)
-}
-
-async fn drive(workload: &Workload, mode: &Mode, sql: &str, order: Order) -> Result<Run, Error> {
-    let state = workload.session(config(mode)?)?;
-    let plan = conun_planner::logical_plan(&state, sql).await?;
-    let pinned = Pinned::new(workload);
-    let start = cpu::used()?;
-    let mut graph = Graph::new(state, &plan, mode.replan == Replan::Blind).await?;
-    let (mut tasks, mut ran, mut bytes, mut ready) = (Duration::ZERO, 0, 0, Vec::new());
-    while !graph.is_done() {
-        ready.extend(graph.ready()?);
-        for task in next_stage(&mut ready, order)? {
-            let start = cpu::used()?;
-            let made = pinned.task(&task.plan, task.blocks.clone()).await?;
-            tasks += cpu::used()? - start;
-            bytes += made.iter().map(|(block, _)| block.bytes).sum::<u64>();
-            ran += 1;
-            graph.complete(&task, &made)?;
-        }
-    }
-    let planning = (cpu::used()? - start).saturating_sub(tasks);
-    let answer = graph.answer()?.iter().map(|cid| pinned.block(cid)).collect::<Result<Vec<_>, _>>()?;
-    let plans = graph.into_plans();
-    let (stages, shape) = (Stages::new(&plans), Shape::new(&plans, ran)?);
-    Ok(Run { tasks, planning, bytes, addresses: pinned.addresses(), rows: rows(&answer)?, stages, shape })
-}
-
-/// Takes the tasks of one stage.
-fn next_stage(ready: &mut Vec<Task>, order: Order) -> Result<Vec<Task>, Error> {
-    let stages = ready.iter().map(|task| task.stage);
-    let stage = if order == Order::Oldest { stages.min() } else { stages.max() };
-    let stage = stage.ok_or("no task is ready, and the query is not done")?;
-    let (taken, left) = std::mem::take(ready).into_iter().partition(|task| task.stage == stage);
-    *ready = left;
-    Ok(taken)
 }
 
 /// Queries that ran in a mode and in the one that it is compared with.

@@ -7,6 +7,7 @@
 
 mod adaptive;
 mod cpu;
+mod drive;
 mod graph;
 mod pinned;
 mod shape;

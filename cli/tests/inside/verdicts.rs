@@ -193,7 +193,7 @@ async fn a_vote_that_came_too_alone_agrees_with_the_verdict_of_before() {
     troubled.armed.set(world.engine.domain()).unwrap();
     let (rows, job) = world.run().await;
     assert!(rows.is_err());
-    assert!(job.error.as_ref().is_some_and(|error| error.message.contains("only 1 independent")), "{:?}", job.error);
+    assert!(job.error.as_ref().is_some_and(|error| error.message.contains("only 1 can be had")), "{:?}", job.error);
     let transcript = transcript(&world, &job);
     let votes = receipts_of(&transcript, &troubled);
     assert_eq!(votes.iter().map(|(_, accepted)| *accepted).collect::<Vec<_>>(), [true; 3]);

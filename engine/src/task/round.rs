@@ -330,7 +330,7 @@ impl Round {
     fn lose(&mut self, node: NodeId, reason: String, outcome: Outcome) {
         tracing::debug!(%node, task = ?self.task.stage.key, reason, "replica lost");
         self.end(node);
-        self.settler.0.context.fleet.avoid(node, 1.0);
+        self.settler.0.context.fleet.failed(node);
         self.settler.observe(node, outcome);
         self.lost.insert(node);
         self.last_fault = Some(reason);
@@ -363,7 +363,7 @@ impl Round {
         let (fleet, mut slow) = (&self.settler.0.context.fleet, Vec::new());
         for (node, slowdown) in self.patience.slowdowns(&right, Instant::now()) {
             if let Some(times) = slowdown {
-                fleet.avoid(node, times);
+                fleet.slow(node, times);
                 self.settler.observe(node, Outcome::Late);
                 slow.push(node);
             } else if right.contains(&node) {
@@ -481,7 +481,7 @@ impl Round {
         if voters > 0 {
             let why = self.last_fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
             return Error::verification(format!(
-                "stage {stage}: {} agreeing replicas are needed, only {voters} independent nodes can give one{why}",
+                "stage {stage}: {} agreeing replicas of independent operators are needed, only {voters} can be had{why}",
                 self.settler.0.context.checking.votes().max(2)
             ))
             .with_hint("connect more nodes, or accept unverified answers with --verify off");

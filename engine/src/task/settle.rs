@@ -228,7 +228,7 @@ impl Settler {
             let read = self.0.context.network.read_block(&holder.peer, read);
             let served = matches!(tokio::time::timeout(self.0.context.config.patience, read).await, Ok(Ok(_)));
             if !served {
-                self.0.context.fleet.avoid(holder.peer.id, 1.0);
+                self.0.context.fleet.failed(holder.peer.id);
                 self.0.lineage.forget(cid, holder.peer.id);
             }
             !served

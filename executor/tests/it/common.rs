@@ -19,7 +19,7 @@ use datafusion::{
     logical_expr::Expr,
     parquet::arrow::ArrowWriter,
     physical_plan::ExecutionPlan,
-    prelude::SessionContext,
+    prelude::{SessionConfig, SessionContext},
 };
 
 /// A table whose partitions are one shard each.
@@ -89,7 +89,16 @@ impl TableProvider for Shards {
 
 /// Plans `sql` over `table` as `t`, on one partition where the query shuffles.
 pub(crate) async fn plan(sql: &str, table: Shards) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
-    let mut state = SessionContext::new_with_config(session_config().with_target_partitions(1)).state();
+    plan_under(session_config().with_target_partitions(1), sql, table).await
+}
+
+/// As [`plan`], by other settings.
+pub(crate) async fn plan_under(
+    config: SessionConfig,
+    sql: &str,
+    table: Shards,
+) -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
+    let mut state = SessionContext::new_with_config(config).state();
     conun_functions::register(&mut state).unwrap();
     let context = SessionContext::new_with_state(state);
     let table = Arc::new(table);

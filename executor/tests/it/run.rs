@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::common::{Shards, as_input, envelope, plan};
+use crate::common::{Shards, as_input, envelope, plan, plan_under};
 use conun_executor::{
-    BlockReaderExec, MemoryInputs, TaskOutput, canonical, decode_plan, encode_plan, run_task, session,
+    BlockReaderExec, MemoryInputs, TaskOutput, canonical, decode_plan, encode_plan, object_store::shards_url, run_task,
+    session, session_config,
 };
 use conun_types::{Cid, Failure, OutputSpec, TaskEnvelope};
 use datafusion::{
@@ -13,8 +14,14 @@ use datafusion::{
         compute::concat_batches,
         util::pretty::pretty_format_batches,
     },
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    execution::TaskContext,
     functions_aggregate::count::count_udaf,
-    physical_expr::{aggregate::AggregateExprBuilder, expressions::col},
+    physical_expr::{
+        PhysicalExpr,
+        aggregate::AggregateExprBuilder,
+        expressions::{DynamicFilterPhysicalExpr, col, lit},
+    },
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties, Partitioning,
         aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
@@ -25,6 +32,9 @@ use datafusion::{
     },
     prelude::SessionContext,
 };
+use datafusion_proto::protobuf::{PhysicalPlanNode, physical_plan_node::PhysicalPlanType};
+use object_store::memory::InMemory;
+use prost::Message;
 
 /// Three shards of 100 rows: k cycles through a..e, v counts.
 fn table() -> Shards {
@@ -160,6 +170,54 @@ async fn the_reader_survives_encoding_with_its_partitioning_and_order() {
     }
     assert!(BlockReaderExec::try_new(scan.schema(), vec![], Partitioning::UnknownPartitioning(1)).is_err());
     assert!(decode_plan(b"nonsense", &session::bare_context()).is_err());
+}
+
+/// The filters of a plan that are learnt while it runs.
+fn learnt(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
+    let mut found = Vec::new();
+    let mut keep = |expr: &Arc<dyn PhysicalExpr>| {
+        if expr.is::<DynamicFilterPhysicalExpr>() {
+            found.push(Arc::clone(expr));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    plan.apply(|node| node.apply_expressions(&mut |expr| expr.apply(&mut keep))).unwrap();
+    found
+}
+
+#[tokio::test]
+async fn equal_plans_have_equal_bytes_and_learnt_filters_reach_the_same_scans() {
+    let mut config = session_config().with_target_partitions(1);
+    config.options_mut().set("datafusion.optimizer.enable_dynamic_filter_pushdown", "true").unwrap();
+    let encoded = async || {
+        let (plan, _) = plan_under(config.clone(), "select v from t order by v limit 3", table()).await;
+        encode_plan(&plan).unwrap()
+    };
+    let bytes = encoded().await;
+    assert_eq!(encoded().await, bytes, "DataFusion counts such filters over all plans of a process");
+
+    let back = decode_plan(&bytes, &with_a_store()).unwrap();
+    let filters = learnt(&back);
+    assert_eq!(filters.len(), 2, "the sort's and the scan's");
+    filters[0].downcast_ref::<DynamicFilterPhysicalExpr>().unwrap().update(lit(false)).unwrap();
+    assert_eq!(filters[1].snapshot().unwrap().unwrap().to_string(), "false");
+}
+
+/// Of plans that scan: decoding looks for the store, and reads nothing.
+fn with_a_store() -> Arc<TaskContext> {
+    let context = SessionContext::new();
+    context.register_object_store(shards_url().unwrap().as_ref(), Arc::new(InMemory::new()));
+    context.task_ctx()
+}
+
+#[tokio::test]
+async fn numbers_of_a_stranger_are_checked() {
+    let (plan, _) = plan("select v from t where v > 7", table()).await;
+    let mut node = PhysicalPlanNode::decode(encode_plan(&plan).unwrap().as_slice()).unwrap();
+    let Some(PhysicalPlanType::Filter(filter)) = &mut node.physical_plan_type else { panic!("{node:?}") };
+    filter.expr.as_mut().unwrap().expr_id = Some(1);
+    let error = decode_plan(&node.encode_to_vec(), &with_a_store()).unwrap_err();
+    assert!(error.message.contains("an expression that cannot be shared has a number"), "{error}");
 }
 
 #[tokio::test]

@@ -103,7 +103,8 @@ impl FromStr for LiarMode {
         let found = Self::ALL.into_iter().find(|mode| mode.name() == text);
         found.ok_or_else(|| {
             let modes = Self::ALL.map(Self::name).join(", ");
-            Error::usage(format!("'{text}' is no way to lie")).with_hint(format!("the modes are {modes}"))
+            let numbers = "; only sleeper:N and rarely:N take a number of tasks";
+            Error::usage(format!("'{text}' is no way to lie")).with_hint(format!("the modes are {modes}{numbers}"))
         })
     }
 }

@@ -222,7 +222,12 @@ fn liars(args: &DevnetUp, nodes: u32) -> Result<BTreeMap<u32, LiarMode>> {
             return Err(Error::usage(format!("there is no node {index} among {nodes}")).with_hint("nodes count from 0"));
         }
         if let Some(other) = modes.insert(index, mode) {
-            let what = format!("node {index} cannot be both '{other}' and '{mode}'");
+            let twice = if other == mode {
+                "is named twice".to_owned()
+            } else {
+                format!("cannot be both '{other}' and '{mode}'")
+            };
+            let what = format!("node {index} {twice}");
             return Err(Error::usage(what).with_hint("name each node once in --liar"));
         }
     }
