@@ -7,9 +7,17 @@ use conun_types::{Error, Result, profile};
 use datafusion::{
     catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider},
     config::ConfigOptions,
-    execution::{SessionState, SessionStateBuilder},
+    execution::{
+        SessionState, SessionStateBuilder,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::GreedyMemoryPool,
+        runtime_env::RuntimeEnvBuilder,
+    },
     prelude::SessionConfig,
 };
+
+/// Memory of what the coordinator computes itself: statements that read none of the network's tables, all together.
+const LOCAL_MEMORY: usize = 1 << 30;
 
 /// DataFusion's settings under the execution profile.
 ///
@@ -29,7 +37,13 @@ pub fn session_config() -> Result<SessionConfig> {
 /// # Errors
 /// As [`session_config`].
 pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> Result<SessionState> {
-    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(LOCAL_MEMORY)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+        .map_err(|e| Error::internal(format!("the planner's session: {e}")))?;
+    let mut state =
+        SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     conun_functions::register(&mut state).map_err(|e| Error::internal(e.to_string()))?;
     crate::passes::register(&mut state);
     let functions = state.table_functions().keys().cloned().collect();

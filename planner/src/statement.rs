@@ -50,6 +50,9 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     if let Some(place) = ast.and_then(place::of_sample) {
         return Err(sample(place));
     }
+    if let Some(refusal) = passes::oversized::refusal(&plan, ast)? {
+        return Err(refusal.into());
+    }
     let reads = Reads::of(&plan)?;
     if reads.network && !explains(&plan) {
         if matches!(plan, LogicalPlan::Analyze(_)) {

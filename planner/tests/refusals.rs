@@ -42,6 +42,15 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "WITH RECURSIVE (line 1, column 1) over tables",
         "join the table with itself",
     ),
+    (
+        "select repeat('x', 2000000000) from t",
+        "repeat() (line 1, column 8) makes a constant of more than",
+        "generate_series",
+    ),
+    ("select 1 where length(lpad('x', 1000 * 1000000)) > 1", "lpad() (line 1, column 23) makes", "make less of it"),
+    ("select k, replace(repeat('x', 9999), 'x', repeat('y', 9999)) from t", "replace() (line 1, column 11) ", "less"),
+    ("explain select range(10000000)", "range() makes a constant", "generate_series"),
+    ("select array_repeat(1, 9999999), name from t", "array_repeat() (line 1, column 8) makes a constant", "less"),
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
     ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
     ("create table x as select * from t", "CREATE (line 1, column 1) is no query", "conun put"),
@@ -75,8 +84,18 @@ async fn a_refusal_names_construct_place_and_alternative() {
     }
 }
 
+#[tokio::test]
+async fn what_the_coordinator_computes_itself_has_an_end() {
+    let context = datafusion::prelude::SessionContext::new_with_state(session());
+    let frame = context.sql("select value from generate_series(1, 100000000) order by value desc").await.unwrap();
+    let error = conun_planner::plan_error(&frame.collect().await.unwrap_err());
+    assert!(error.message.starts_with("out of memory"), "{error}");
+}
+
 /// What people write all the time, and what is easily mistaken for a refused construct.
 const PLANNED: &[&str] = &[
+    "select repeat(name, 2000000000), lpad(name, 20), repeat('x', 1000000), range(1000), range(k, 9000000000) from t",
+    "select replace(name, 'x', 'yy'), replace('abc', 'x', 'yy'), array_repeat(name, 99999999), rpad('x', -7) from t",
     "select * from t limit 10",
     "select * from t limit 10 offset 5",
     "select k, v from t order by v limit 3",

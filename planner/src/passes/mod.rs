@@ -7,6 +7,7 @@
 //! | [`volatile`] | logical plans | refuses functions of more than their arguments |
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
+//! | [`oversized`] | logical plans | refuses constants of more than 16 MiB, also where no table of the network is read |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
@@ -14,6 +15,7 @@
 
 pub(crate) mod distinct_order;
 pub(crate) mod moment;
+pub(crate) mod oversized;
 pub(crate) mod recursion;
 pub(crate) mod runnable;
 pub(crate) mod volatile;
