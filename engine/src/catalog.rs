@@ -47,5 +47,5 @@ impl SchemaProvider for NetworkTables {
 fn shard_table(table: &Table) -> ShardTable {
     let shard =
         |s: &conun_storage::tables::ShardRef| Shard { cid: s.cid, volume: Volume { rows: s.rows, bytes: s.len } };
-    ShardTable::new(conun_planner::scanned(&table.schema()), table.shards().iter().map(shard).collect())
+    ShardTable::new(table.schema(), table.shards().iter().map(shard).collect())
 }

@@ -235,9 +235,6 @@ impl Job {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => tracing::debug!(%error, "a block of the answer is made again"),
             }
-            for holder in &source.holders {
-                self.settler.forget(&block.cid, holder.peer.id);
-            }
         }
     }
 
@@ -269,10 +266,17 @@ impl Reader for Job {
     async fn ask(&self, source: &Source, holder: &Holder) -> Result<Bytes> {
         let request = ReadBlock::whole(source.cid, holder.capability);
         let read = self.settler.context().network.read_block(&holder.peer, request).await;
-        if let Err(CallError::Misbehaved { reason, .. }) = &read {
-            self.settler.caught(holder.peer.id, reason);
+        if let Err(error) = &read {
+            if let CallError::Misbehaved { reason, .. } = error {
+                self.settler.caught(holder.peer.id, reason);
+            }
+            self.settler.forget(&source.cid, holder.peer.id);
         }
         Ok(read?)
+    }
+
+    fn line(&self) -> u64 {
+        holders::SLOW_LINE
     }
 }
 

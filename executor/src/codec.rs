@@ -8,7 +8,7 @@ use datafusion::{
     error::{DataFusionError, Result},
     execution::TaskContext,
     physical_expr::LexOrdering,
-    physical_expr::{PhysicalExpr, expressions::DynamicFilterPhysicalExpr},
+    physical_expr::PhysicalExpr,
     physical_plan::ExecutionPlan,
 };
 use datafusion_proto::{
@@ -18,7 +18,7 @@ use datafusion_proto::{
         from_proto::{parse_physical_expr_with_converter, parse_physical_sort_exprs, parse_protobuf_partitioning},
         to_proto::{serialize_partitioning, serialize_physical_expr_with_converter, serialize_physical_sort_exprs},
     },
-    protobuf,
+    protobuf::{self, physical_expr_node::ExprType},
 };
 use prost::Message;
 
@@ -29,7 +29,7 @@ use crate::block_reader::BlockReaderExec;
 /// # Errors
 /// Kind `Internal` where an operator or expression has no encoding: the planner let something through.
 pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>> {
-    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &ConunCodec, &Links::default())
+    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &ConunCodec, &Numbered::default())
         .map(|bytes| bytes.to_vec())
         .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
 }
@@ -39,22 +39,20 @@ pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>
 /// # Errors
 /// Kind `Data` where it is malformed, or names a function or operator that this build does not have.
 pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_proto_converter(bytes, context, &ConunCodec, &Links::default())
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &ConunCodec, &Numbered::default())
         .map_err(|e| Error::data(format!("a plan cannot be decoded: {}", e.strip_backtrace())))
 }
 
-/// What operators of a plan share: the filter that a limited sort or a join learns, and the scans that it reaches. Shared
-/// expressions have numbers. DataFusion's count all that the process has planned; these count from the plan's first, so
-/// that equal plans have equal bytes.
+/// DataFusion numbers the filters that operators learn, counting all that the process has planned. These count from the plan's
+/// first, so that equal plans have equal bytes. What operators share is not shared any more once it is decoded: a task has no
+/// filter that one operator learns from another.
 #[derive(Debug, Default)]
-struct Links {
-    /// Ours of DataFusion's, while a plan is encoded.
+struct Numbered {
+    /// Ours, by DataFusion's.
     numbers: RefCell<HashMap<u64, u64>>,
-    /// By number, while a plan is decoded.
-    shared: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
 }
 
-impl PhysicalProtoConverterExtension for Links {
+impl PhysicalProtoConverterExtension for Numbered {
     fn proto_to_execution_plan(
         &self,
         proto: &protobuf::PhysicalPlanNode,
@@ -77,21 +75,13 @@ impl PhysicalProtoConverterExtension for Links {
         schema: &Schema,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        let expr = parse_physical_expr_with_converter(proto, schema, context, self)?;
-        let Some(number) = proto.expr_id else { return Ok(expr) };
-        // Of what a stranger may number, only these are shared, and with as many children: others panic.
-        if !expr.is::<DynamicFilterPhysicalExpr>() {
-            return Err(DataFusionError::Plan("an expression that cannot be shared has a number".to_owned()));
+        // Whoever uses such a filter looks for the places of the one list in the other.
+        if let Some(ExprType::DynamicFilter(filter)) = &proto.expr_type
+            && ![0, filter.children.len()].contains(&filter.remapped_children.len())
+        {
+            return Err(DataFusionError::Plan("a filter with other children than its own".to_owned()));
         }
-        let Some(first) = self.shared.borrow().get(&number).cloned() else {
-            self.shared.borrow_mut().insert(number, Arc::clone(&expr));
-            return Ok(expr);
-        };
-        let children: Vec<_> = expr.children().into_iter().cloned().collect();
-        if children.len() != first.children().len() {
-            return Err(DataFusionError::Plan("expressions with one number differ".to_owned()));
-        }
-        first.with_new_children(children)
+        parse_physical_expr_with_converter(proto, schema, context, self)
     }
 
     fn physical_expr_to_proto(

@@ -16,7 +16,7 @@ pub use place::Place;
 pub use refusal::Refusal;
 pub use session::{session_config, session_state};
 pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, physical_plan, placement, sized};
-pub use table::{SHARD_STORE, Shard, ShardTable, scanned};
+pub use table::{SHARD_STORE, Shard, ShardTable};
 
 use datafusion::common::SchemaError;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use conun_types::{Cid, Volume, profile};
 use datafusion::{
@@ -11,7 +11,7 @@ use datafusion::{
     datasource::{
         TableType,
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource, parquet::transform_schema_to_view},
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
     },
     error::Result,
@@ -22,13 +22,6 @@ use datafusion::{
 
 /// The store that shards are read from, in plans and on nodes.
 pub const SHARD_STORE: &str = "conun://shards/";
-
-/// The schema under which tasks scan shards of `stored`: strings and bytes are views, which filters and takes do not copy. What
-/// tasks hand on has plain layouts again.
-#[must_use]
-pub fn scanned(stored: &Schema) -> SchemaRef {
-    Arc::new(transform_schema_to_view(stored))
-}
 
 /// One data shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +40,7 @@ pub struct ShardTable {
 }
 
 impl ShardTable {
-    /// A table with `shards` in the order of its rows, each read under `schema` (see [`scanned`]).
+    /// A table with `shards` in the order of its rows.
     #[must_use]
     pub fn new(schema: SchemaRef, shards: Vec<Shard>) -> Self {
         Self { schema, shards }

@@ -22,7 +22,7 @@ fn session(tables: Vec<(&str, SchemaRef)>) -> SessionState {
     for (name, schema) in tables {
         let volume = Volume { rows: 100_000, bytes: 8 << 20 };
         let shard = |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume };
-        let table = ShardTable::new(conun_planner::scanned(&schema), (0..3).map(shard).collect());
+        let table = ShardTable::new(schema, (0..3).map(shard).collect());
         schemas.register_table(name.to_owned(), Arc::new(table)).unwrap();
     }
     conun_planner::session_state(conun_planner::session_config().unwrap(), Arc::new(schemas)).unwrap()

@@ -50,6 +50,18 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("select 1 where length(lpad('x', 1000 * 1000000)) > 1", "lpad() (line 1, column 23) makes", "make less of it"),
     ("select k, replace(repeat('x', 9999), 'x', repeat('y', 9999)) from t", "replace() (line 1, column 11) ", "less"),
     ("explain select range(10000000)", "range() makes a constant", "generate_series"),
+    ("select case when true then repeat('y', 20000000) end from t", "repeat() (line 1, column 28) makes", "less"),
+    (
+        "select repeat(repeat('x', 9000000) || repeat('x', 9000000), 100) from t",
+        "repeat() (line 1, column 8) makes",
+        "less",
+    ),
+    (
+        "select array_to_string(array_repeat('a', 1000000), repeat('x', 1000000))",
+        "array_to_string() (line 1, column 8) ",
+        "less",
+    ),
+    ("select array_repeat('', 2000000000)", "array_repeat() (line 1, column 8) makes", "less"),
     ("select array_repeat(1, 9999999), name from t", "array_repeat() (line 1, column 8) makes a constant", "less"),
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
     ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
@@ -95,6 +107,8 @@ async fn what_the_coordinator_computes_itself_has_an_end() {
 /// What people write all the time, and what is easily mistaken for a refused construct.
 const PLANNED: &[&str] = &[
     "select repeat(name, 2000000000), lpad(name, 20), repeat('x', 1000000), range(1000), range(k, 9000000000) from t",
+    "select unnest(generate_series(timestamp '2024-01-01', timestamp '2024-12-31', interval '1 month')) as m, k from t",
+    "select range(date '1900-01-01', date '2100-01-01', interval '1 day') from t",
     "select replace(name, 'x', 'yy'), replace('abc', 'x', 'yy'), array_repeat(name, 99999999), rpad('x', -7) from t",
     "select * from t limit 10",
     "select * from t limit 10 offset 5",

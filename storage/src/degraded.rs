@@ -10,7 +10,10 @@ use crate::{
     holders::{Reader, ask_holders, hedge_after},
 };
 
-/// Most bytes that a decode may hold at once: k members padded to the longest.
+/// Members that are read beside those that are missing, where these take their time.
+const BESIDE: usize = 2;
+
+/// Most bytes that a decode may hold at once: k members padded to the longest. What is read beside them may come on top.
 const MAX_DECODE: u64 = 4 << 30;
 
 /// Decodes the shard that `recovery` wants from other members of its group, and checks it against its id. `recovery`
@@ -83,8 +86,8 @@ async fn places(recovery: &Recovery, reader: &dyn Reader) -> Result<Vec<Option<B
     let (mut missing, mut last) = (real, None);
     let mut running: FuturesUnordered<_> = candidates.by_ref().take(missing).collect();
     while missing > 0 {
-        let next = if candidates.len() > 0 {
-            let Ok(next) = timeout(hedge_after(recovery.padded_len), running.next()).await else {
+        let next = if candidates.len() > 0 && running.len() < missing + BESIDE {
+            let Ok(next) = timeout(hedge_after(reader, recovery.padded_len), running.next()).await else {
                 running.extend(candidates.next());
                 continue;
             };
@@ -156,6 +159,10 @@ mod tests {
 
         async fn ask(&self, _: &Source, _: &Holder) -> Result<Bytes> {
             unreachable!("nobody holds anything")
+        }
+
+        fn line(&self) -> u64 {
+            crate::holders::USUAL_LINE
         }
     }
 

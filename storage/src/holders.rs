@@ -17,14 +17,12 @@ use tokio::time::timeout;
 
 use crate::degraded::recover_shard;
 
-/// How long one holder is waited for, beside the time that the bytes take on a slow line.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Slowest line that is waited for, in bytes a millisecond.
-const SLOWEST: u64 = 256;
-/// After how long the next holder is asked as well, beside the time that the bytes take on a usual line.
+/// After how long the next holder is asked as well, beside the time that the bytes take on the reader's line.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
-/// A usual line, in bytes a millisecond.
-const USUAL: u64 = 4 << 10;
+/// A slow line, in bytes a millisecond.
+pub const SLOW_LINE: u64 = 256;
+/// A usual line of a volunteer, in bytes a millisecond.
+pub const USUAL_LINE: u64 = 4 << 10;
 
 /// How one holder is asked.
 #[async_trait]
@@ -34,16 +32,19 @@ pub trait Reader: Send + Sync {
         None
     }
 
-    /// The block from `holder`: whole, and checked against its address.
+    /// The block from `holder`: whole, and checked against its address. It ends, also where the holder says nothing.
     ///
     /// # Errors
     /// Why that holder did not give it; others may.
     async fn ask(&self, source: &Source, holder: &Holder) -> Result<Bytes>;
+
+    /// The reader's line, in bytes a millisecond: what takes longer on it may be lost. Where it is slower, blocks are read twice.
+    fn line(&self) -> u64;
 }
 
 /// How long one way to get `len` bytes is waited for before another one is tried beside.
-pub(crate) fn hedge_after(len: u64) -> Duration {
-    HEDGE_AFTER + Duration::from_millis(len / USUAL)
+pub(crate) fn hedge_after(reader: &dyn Reader, len: u64) -> Duration {
+    HEDGE_AFTER + Duration::from_millis(len / reader.line())
 }
 
 /// The block from its holders, or decoded from its group: also where they take their time.
@@ -53,7 +54,7 @@ pub(crate) fn hedge_after(len: u64) -> Duration {
 pub async fn read(reader: &dyn Reader, source: &Source) -> Result<Bytes> {
     let Some(recovery) = &source.recovery else { return ask_holders(reader, source).await };
     let mut asked = pin!(ask_holders(reader, source));
-    let patience = hedge_after(source.len) * source.holders.len().min(2) as u32;
+    let patience = hedge_after(reader, source.len) * source.holders.len().min(2) as u32;
     if let Ok(answer) = timeout(patience, &mut asked).await {
         return match answer {
             Ok(bytes) => Ok(bytes),
@@ -74,10 +75,10 @@ pub async fn read(reader: &dyn Reader, source: &Source) -> Result<Bytes> {
 pub async fn ask_holders(reader: &dyn Reader, source: &Source) -> Result<Bytes> {
     let (mut others, mut reads, mut last) = (source.holders.iter(), FuturesUnordered::new(), None);
     loop {
-        reads.extend(others.next().map(|holder| ask(reader, source, holder)));
+        reads.extend(others.next().map(|holder| reader.ask(source, holder)));
         // Two at a time at most: more would crowd a line that is slow itself.
         let read = if others.len() > 0 && reads.len() < 2 {
-            let Ok(read) = timeout(hedge_after(source.len), reads.next()).await else { continue };
+            let Ok(read) = timeout(hedge_after(reader, source.len), reads.next()).await else { continue };
             read
         } else {
             reads.next().await
@@ -93,16 +94,9 @@ pub async fn ask_holders(reader: &dyn Reader, source: &Source) -> Result<Bytes> 
     }
 }
 
-async fn ask(reader: &dyn Reader, source: &Source, holder: &Holder) -> Result<Bytes> {
-    let patience = HOLDER_TIMEOUT + Duration::from_millis(source.len / SLOWEST);
-    let answer = timeout(patience, reader.ask(source, holder)).await;
-    answer.unwrap_or_else(|_| Err(Error::unavailable(format!("{} said nothing for {patience:?}", holder.peer.id))))
-}
-
 fn nobody(source: &Source, last: Option<Error>) -> Error {
     let why = last.map_or_else(|| "no node that holds it is connected".to_owned(), |error| error.to_string());
     Error::unavailable(format!("block {} is not to be had: {why}", source.cid))
-        .with_hint("start the nodes that hold the table (conun show TABLE names them)")
 }
 
 #[cfg(test)]
@@ -145,6 +139,10 @@ mod tests {
             }
             Err(Error::unavailable("nothing here"))
         }
+
+        fn line(&self) -> u64 {
+            USUAL_LINE
+        }
     }
 
     fn node(holds: Holds) -> PeerAddr {
@@ -169,7 +167,7 @@ mod tests {
 
     /// What is read, and who was asked.
     async fn asked(holders: &Holders, source: &Source) -> (Result<Bytes>, Vec<Holds>) {
-        let read = timeout(HOLDER_TIMEOUT, read(holders, source)).await.expect("nobody is waited for so long");
+        let read = timeout(8 * HEDGE_AFTER, read(holders, source)).await.expect("nobody is waited for so long");
         (read, holders.asked.lock().unwrap().clone())
     }
 

@@ -20,26 +20,26 @@ const PARTITIONS: [usize; 3] = [4, 1, 16];
 struct Switch {
     name: &'static str,
     settings: &'static [(&'static str, &'static str)],
-    /// Whether strings of tables are read as they are stored.
-    stored: bool,
+    /// Whether strings of tables are read as views.
+    views: bool,
 }
 
 const SWITCHES: &[Switch] = &[
-    Switch { name: "(profile)", settings: &[], stored: false },
+    Switch { name: "(profile)", settings: &[], views: false },
     Switch {
         name: "sort-merge instead of hash joins",
         settings: &[("datafusion.optimizer.prefer_hash_join", "false")],
-        stored: false,
+        views: false,
     },
     Switch {
         name: "dynamic filters",
         settings: &[("datafusion.optimizer.enable_dynamic_filter_pushdown", "true")],
-        stored: false,
+        views: false,
     },
     Switch {
         name: "filters in scans",
         settings: &[("datafusion.execution.parquet.pushdown_filters", "true")],
-        stored: false,
+        views: false,
     },
     Switch {
         name: "dynamic filters, filters in scans",
@@ -47,17 +47,17 @@ const SWITCHES: &[Switch] = &[
             ("datafusion.optimizer.enable_dynamic_filter_pushdown", "true"),
             ("datafusion.execution.parquet.pushdown_filters", "true"),
         ],
-        stored: false,
+        views: false,
     },
     Switch {
-        name: "strings instead of views",
-        settings: &[("datafusion.sql_parser.map_string_types_to_utf8view", "false")],
-        stored: true,
+        name: "view types",
+        settings: &[("datafusion.sql_parser.map_string_types_to_utf8view", "true")],
+        views: true,
     },
     Switch {
         name: "scalar subqueries through memory",
         settings: &[("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "true")],
-        stored: false,
+        views: false,
     },
 ];
 
@@ -73,11 +73,11 @@ type Results = Vec<(&'static str, Vec<Result<Seen, Error>>)>;
 
 /// Prints a table of all switches.
 pub(crate) fn run(scale: f64, runs: usize) -> Result<(), Error> {
-    let usual = Workload::new(scale, SHARDS)?;
-    let as_stored = usual.with_schemas(with_strings);
-    let results = usual
+    let plain = Workload::new(scale, SHARDS)?;
+    let viewed = plain.with_schemas(with_views);
+    let results = plain
         .queries()
-        .map(|(name, sql)| Ok((name, query(&usual, &as_stored, sql, runs)?)))
+        .map(|(name, sql)| Ok((name, query(&plain, &viewed, sql, runs)?)))
         .collect::<Result<Results, Error>>()?;
     println!("| switched on alone | CPU s | ratio | blocks MB | same bits | same rows | fail |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
@@ -114,10 +114,10 @@ fn print_row(switch: usize, results: &Results) {
 }
 
 /// Runs a query under each switch, in turns.
-fn query(usual: &Workload, as_stored: &Workload, sql: &str, runs: usize) -> Result<Vec<Result<Seen, Error>>, Error> {
-    let expected = expected(usual, sql)?;
+fn query(plain: &Workload, viewed: &Workload, sql: &str, runs: usize) -> Result<Vec<Result<Seen, Error>>, Error> {
+    let expected = expected(plain, sql)?;
     let once = |switch: &Switch, partitions, several| {
-        let workload = if switch.stored { as_stored } else { usual };
+        let workload = if switch.views { viewed } else { plain };
         once(workload, &switch.planning(partitions), sql, Order::Oldest, several)
     };
     let mut seen: Vec<Result<Seen, Error>> =
@@ -172,9 +172,9 @@ impl Switch {
     }
 }
 
-fn with_strings(schema: &SchemaRef) -> SchemaRef {
+fn with_views(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::Utf8View => Field::new(field.name(), DataType::Utf8, field.is_nullable()),
+        DataType::Utf8 => Field::new(field.name(), DataType::Utf8View, field.is_nullable()),
         _ => field.as_ref().clone(),
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))

@@ -10,7 +10,7 @@ use arrow::{
 use bytes::Bytes;
 use conun_benches::tpch::{self, Error};
 use conun_executor::canonical;
-use conun_planner::{SHARD_STORE, Shard, ShardTable, scanned};
+use conun_planner::{SHARD_STORE, Shard, ShardTable};
 use conun_sql_examples::TpchScale;
 use conun_types::{Cid, Volume};
 use datafusion::{
@@ -42,7 +42,7 @@ impl Workload {
         let (mut tables, mut shards) = (Vec::new(), HashMap::new());
         for table in tpch::TABLES {
             let bytes = Bytes::from(std::fs::read(dir.path().join(format!("{table}.parquet")))?);
-            let schema = scanned(ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?.schema());
+            let schema = Arc::clone(ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?.schema());
             let mut listed = Vec::new();
             for bytes in cut(bytes, count)? {
                 let cid = Cid::raw(&bytes);

@@ -20,7 +20,7 @@ fn tables(shards: usize) -> Arc<dyn SchemaProvider> {
         let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), column]));
         let shard =
             |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume: Volume { rows, bytes: 8 << 20 } };
-        let table = ShardTable::new(conun_planner::scanned(&schema), (0..shards).map(shard).collect());
+        let table = ShardTable::new(schema, (0..shards).map(shard).collect());
         provider.register_table(name.to_owned(), Arc::new(table)).unwrap();
     };
     table("t", Field::new("v", DataType::Float64, true), shards, 1_000_000);

@@ -14,14 +14,9 @@ use datafusion::{
         compute::concat_batches,
         util::pretty::pretty_format_batches,
     },
-    common::tree_node::{TreeNode, TreeNodeRecursion},
     execution::TaskContext,
     functions_aggregate::count::count_udaf,
-    physical_expr::{
-        PhysicalExpr,
-        aggregate::AggregateExprBuilder,
-        expressions::{DynamicFilterPhysicalExpr, col, lit},
-    },
+    physical_expr::{aggregate::AggregateExprBuilder, expressions::col},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties, Partitioning,
         aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
@@ -32,7 +27,9 @@ use datafusion::{
     },
     prelude::SessionContext,
 };
-use datafusion_proto::protobuf::{PhysicalPlanNode, physical_plan_node::PhysicalPlanType};
+use datafusion_proto::protobuf::{
+    PhysicalPlanNode, physical_expr_node::ExprType, physical_plan_node::PhysicalPlanType,
+};
 use object_store::memory::InMemory;
 use prost::Message;
 
@@ -172,52 +169,48 @@ async fn the_reader_survives_encoding_with_its_partitioning_and_order() {
     assert!(decode_plan(b"nonsense", &session::bare_context()).is_err());
 }
 
-/// The filters of a plan that are learnt while it runs.
-fn learnt(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
-    let mut found = Vec::new();
-    let mut keep = |expr: &Arc<dyn PhysicalExpr>| {
-        if expr.is::<DynamicFilterPhysicalExpr>() {
-            found.push(Arc::clone(expr));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    };
-    plan.apply(|node| node.apply_expressions(&mut |expr| expr.apply(&mut keep))).unwrap();
-    found
+#[tokio::test]
+async fn equal_plans_have_equal_bytes() {
+    let encoded = async || encode_plan(&plan("select v from t order by v limit 3", table()).await.0).unwrap();
+    assert_eq!(encoded().await, encoded().await, "DataFusion numbers the filters of all plans of a process");
+}
+
+/// A limited sort whose filter reaches its scan.
+async fn learning() -> (Arc<dyn ExecutionPlan>, Arc<Shards>) {
+    let mut config = session_config().with_target_partitions(1);
+    config.options_mut().set("datafusion.optimizer.enable_dynamic_filter_pushdown", "true").unwrap();
+    plan_under(config, "select v from t where v > 7 order by v limit 3", table()).await
 }
 
 #[tokio::test]
-async fn equal_plans_have_equal_bytes_and_learnt_filters_reach_the_same_scans() {
-    let mut config = session_config().with_target_partitions(1);
-    config.options_mut().set("datafusion.optimizer.enable_dynamic_filter_pushdown", "true").unwrap();
-    let encoded = async || {
-        let (plan, _) = plan_under(config.clone(), "select v from t order by v limit 3", table()).await;
-        encode_plan(&plan).unwrap()
-    };
-    let bytes = encoded().await;
-    assert_eq!(encoded().await, bytes, "DataFusion counts such filters over all plans of a process");
-
-    let back = decode_plan(&bytes, &with_a_store()).unwrap();
-    let filters = learnt(&back);
-    assert_eq!(filters.len(), 2, "the sort's and the scan's");
-    filters[0].downcast_ref::<DynamicFilterPhysicalExpr>().unwrap().update(lit(false)).unwrap();
-    assert_eq!(filters[1].snapshot().unwrap().unwrap().to_string(), "false");
+async fn filters_that_tasks_learn_are_refused() {
+    let (plan, table) = learning().await;
+    let task = envelope(&plan, OutputSpec::Passthrough, table.inputs());
+    let failed = run_task(&task, Arc::new(MemoryInputs::new(table.bytes()))).await.unwrap_err();
+    assert_eq!(failed, Failure::Refused("a filter that is learnt while the task runs".into()));
 }
 
-/// Of plans that scan: decoding looks for the store, and reads nothing.
+#[tokio::test]
+async fn a_malformed_filter_is_an_error() {
+    let (plan, _) = learning().await;
+    let mut sort = PhysicalPlanNode::decode(encode_plan(&plan).unwrap().as_slice()).unwrap();
+    let Some(PhysicalPlanType::SortPreservingMerge(merge)) = &mut sort.physical_plan_type else { panic!("{sort:?}") };
+    let Some(PhysicalPlanType::Sort(sort)) = &mut merge.input.as_mut().unwrap().physical_plan_type else { panic!() };
+    let filter = sort.dynamic_filter.as_mut().unwrap();
+    let Some(ExprType::DynamicFilter(filter)) = &mut filter.expr_type else { panic!("{filter:?}") };
+    let child = filter.children[0].clone();
+    filter.children.push(child.clone());
+    filter.remapped_children = vec![child];
+    let changed = PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Sort(sort.clone())) };
+    let error = decode_plan(&changed.encode_to_vec(), &with_a_store()).unwrap_err();
+    assert!(error.message.contains("other children than its own"), "{error}");
+}
+
+/// For plans that scan: decoding looks for the store, and reads nothing.
 fn with_a_store() -> Arc<TaskContext> {
     let context = SessionContext::new();
     context.register_object_store(shards_url().unwrap().as_ref(), Arc::new(InMemory::new()));
     context.task_ctx()
-}
-
-#[tokio::test]
-async fn numbers_of_a_stranger_are_checked() {
-    let (plan, _) = plan("select v from t where v > 7", table()).await;
-    let mut node = PhysicalPlanNode::decode(encode_plan(&plan).unwrap().as_slice()).unwrap();
-    let Some(PhysicalPlanType::Filter(filter)) = &mut node.physical_plan_type else { panic!("{node:?}") };
-    filter.expr.as_mut().unwrap().expr_id = Some(1);
-    let error = decode_plan(&node.encode_to_vec(), &with_a_store()).unwrap_err();
-    assert!(error.message.contains("an expression that cannot be shared has a number"), "{error}");
 }
 
 #[tokio::test]

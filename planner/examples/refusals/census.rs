@@ -158,7 +158,7 @@ async fn network_tables(plain: &SessionContext, sql: &str) -> Arc<dyn SchemaProv
                 cid: Cid::raw(format!("{name}/{i}").as_bytes()),
                 volume: Volume { rows: 1_000_000, bytes: 8 << 20 },
             };
-            let table = ShardTable::new(conun_planner::scanned(&provider.schema()), (0..SHARDS).map(shard).collect());
+            let table = ShardTable::new(provider.schema(), (0..SHARDS).map(shard).collect());
             let _replaced = tables.register_table(name.table().to_owned(), Arc::new(table));
         }
     }

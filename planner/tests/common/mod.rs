@@ -19,7 +19,7 @@ pub(crate) fn session() -> SessionState {
         let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
         let volume = Volume { rows: 1000, bytes: 1 << 20 };
         let shard = |i| Shard { cid: Cid::raw(format!("{name}{i}").as_bytes()), volume };
-        let table = ShardTable::new(conun_planner::scanned(&Schema::new(fields)), (0..shards).map(shard).collect());
+        let table = ShardTable::new(Arc::new(Schema::new(fields)), (0..shards).map(shard).collect());
         tables.register_table(name.to_owned(), Arc::new(table)).unwrap();
     };
     let tags = DataType::new_list(DataType::Utf8, true);

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conun_types::{Error, Holder, Result, Source};
+use conun_types::{Error, ErrorKind, Holder, Result, Source};
 
 use super::{Inner, Table, Tables};
 use crate::holders::{self, Reader};
@@ -30,7 +30,11 @@ impl Tables {
     pub async fn read_shard(&self, table: &Table, index: usize) -> Result<Bytes> {
         let source = self.source(table, index)?;
         let read = holders::read(self.inner.as_ref(), &source).await;
-        read.map_err(|e| e.context(format!("table '{}', shard {index}", table.name())))
+        read.map_err(|e| {
+            let e = e.context(format!("table '{}', shard {index}", table.name()));
+            let lost = e.kind == ErrorKind::Unavailable && e.hint.is_none();
+            if lost { e.with_hint("start the nodes that hold the table (conun show TABLE names them)") } else { e }
+        })
     }
 }
 
@@ -43,5 +47,9 @@ impl Reader for Inner {
         }
         // The address fits, so that the manifest is wrong, not the holder.
         Err(Error::data(format!("it has {} bytes, the table says {}", bytes.len(), source.len)))
+    }
+
+    fn line(&self) -> u64 {
+        holders::SLOW_LINE
     }
 }
