@@ -235,6 +235,10 @@ impl Job {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => tracing::debug!(%error, "a block of the answer is made again"),
             }
+            // Those that were given up, too.
+            for holder in &source.holders {
+                self.settler.forget(&block.cid, holder.peer.id);
+            }
         }
     }
 
@@ -276,7 +280,7 @@ impl Reader for Job {
     }
 
     fn line(&self) -> u64 {
-        holders::SLOW_LINE
+        holders::COORDINATOR_LINE
     }
 }
 

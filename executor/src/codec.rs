@@ -1,6 +1,6 @@
 //! Plans as bytes: DataFusion's protobuf with [`BlockReaderExec`] as its only extension.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use conun_types::{Cid, Codec, Error, InputBlock, Volume};
 use datafusion::{
@@ -18,7 +18,7 @@ use datafusion_proto::{
         from_proto::{parse_physical_expr_with_converter, parse_physical_sort_exprs, parse_protobuf_partitioning},
         to_proto::{serialize_partitioning, serialize_physical_expr_with_converter, serialize_physical_sort_exprs},
     },
-    protobuf::{self, physical_expr_node::ExprType},
+    protobuf::{self, physical_expr_node::ExprType, physical_plan_node::PhysicalPlanType},
 };
 use prost::Message;
 
@@ -29,7 +29,7 @@ use crate::block_reader::BlockReaderExec;
 /// # Errors
 /// Kind `Internal` where an operator or expression has no encoding: the planner let something through.
 pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>> {
-    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &ConunCodec, &Numbered::default())
+    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &ConunCodec, &Fixed)
         .map(|bytes| bytes.to_vec())
         .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
 }
@@ -39,20 +39,17 @@ pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>
 /// # Errors
 /// Kind `Data` where it is malformed, or names a function or operator that this build does not have.
 pub fn decode_plan(bytes: &[u8], context: &TaskContext) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_proto_converter(bytes, context, &ConunCodec, &Numbered::default())
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &ConunCodec, &Fixed)
         .map_err(|e| Error::data(format!("a plan cannot be decoded: {}", e.strip_backtrace())))
 }
 
-/// DataFusion numbers the filters that operators learn, counting all that the process has planned. These count from the plan's
-/// first, so that equal plans have equal bytes. What operators share is not shared any more once it is decoded: a task has no
-/// filter that one operator learns from another.
-#[derive(Debug, Default)]
-struct Numbered {
-    /// Ours, by DataFusion's.
-    numbers: RefCell<HashMap<u64, u64>>,
-}
+/// Plans without filters that operators learn while they run. A limited sort makes one anew where it is decoded, for itself alone;
+/// those of other operators are refused: what such an operator gives is no function of its inputs, and DataFusion numbers
+/// them in the order in which a process plans, so that equal plans would have other bytes.
+#[derive(Debug)]
+struct Fixed;
 
-impl PhysicalProtoConverterExtension for Numbered {
+impl PhysicalProtoConverterExtension for Fixed {
     fn proto_to_execution_plan(
         &self,
         proto: &protobuf::PhysicalPlanNode,
@@ -66,7 +63,12 @@ impl PhysicalProtoConverterExtension for Numbered {
         plan: &Arc<dyn ExecutionPlan>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalPlanNode> {
-        protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
+        let mut node =
+            protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)?;
+        if let Some(PhysicalPlanType::Sort(sort)) = &mut node.physical_plan_type {
+            sort.dynamic_filter = None;
+        }
+        Ok(node)
     }
 
     fn proto_to_physical_expr(
@@ -75,11 +77,8 @@ impl PhysicalProtoConverterExtension for Numbered {
         schema: &Schema,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        // Whoever uses such a filter looks for the places of the one list in the other.
-        if let Some(ExprType::DynamicFilter(filter)) = &proto.expr_type
-            && ![0, filter.children.len()].contains(&filter.remapped_children.len())
-        {
-            return Err(DataFusionError::Plan("a filter with other children than its own".to_owned()));
+        if matches!(proto.expr_type, Some(ExprType::DynamicFilter(_))) {
+            return Err(DataFusionError::Plan("it has a filter that is learnt while the task runs".to_owned()));
         }
         parse_physical_expr_with_converter(proto, schema, context, self)
     }
@@ -89,13 +88,7 @@ impl PhysicalProtoConverterExtension for Numbered {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalExprNode> {
-        let mut node = serialize_physical_expr_with_converter(expr, codec, self)?;
-        if let Some(id) = node.expr_id {
-            let mut numbers = self.numbers.borrow_mut();
-            let next = numbers.len() as u64;
-            node.expr_id = Some(*numbers.entry(id).or_insert(next));
-        }
-        Ok(node)
+        serialize_physical_expr_with_converter(expr, codec, self)
     }
 }
 

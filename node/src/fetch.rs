@@ -7,7 +7,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -29,8 +28,6 @@ use crate::capabilities::Capabilities;
 
 /// Inputs fetched at once for a task.
 const PARALLEL: usize = 8;
-/// How long one holder is waited for, beside the time that the bytes take on a slow line.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a fetched block is kept for later tasks, unless room is needed.
 const CACHE_SECONDS: u64 = 3600;
 
@@ -202,9 +199,7 @@ impl Reader for TaskFetch {
         let peer = holder.peer.id;
         let network = self.node.network.as_ref().filter(|_| peer != self.node.local);
         let network = network.ok_or_else(|| Error::unavailable("this node does not have it and is asked itself"))?;
-        let patience = HOLDER_TIMEOUT + Duration::from_millis(source.len / holders::SLOW_LINE);
-        let read = network.read_block(&holder.peer, ReadBlock::whole(source.cid, holder.capability));
-        let read = tokio::time::timeout(patience, read).await.unwrap_or(Err(CallError::TimedOut(peer)));
+        let read = network.read_block(&holder.peer, ReadBlock::whole(source.cid, holder.capability)).await;
         if let Err(CallError::Misbehaved { reason, .. }) = &read {
             tracing::warn!(%peer, cid = %source.cid, reason, "a holder sent wrong bytes; the coordinator is told");
             let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +211,7 @@ impl Reader for TaskFetch {
     }
 
     fn line(&self) -> u64 {
-        holders::USUAL_LINE
+        holders::VOLUNTEER_LINE
     }
 }
 

@@ -64,6 +64,9 @@ golden! {
         "select array_agg(distinct name order by name desc) from t",
     ];
     window_distinct: ["select k, array_agg(distinct name) over (partition by k order by v) as names from t"];
+    window_filter: [
+        "select k, sum(v) filter (where v > 7) over (partition by k) as s, count(*) filter (where k > 1) over (order by v) from t",
+    ];
     // No pass of the planner changes them: order is pinned on nodes.
     pinned: [
         "select * from t limit 10",

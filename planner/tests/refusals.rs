@@ -38,6 +38,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "GROUP BY",
     ),
     (
+        "select k, lag(v) over (order by k), lag(v) ignore nulls over (order by k) from t",
+        "lag(..) IGNORE NULLS OVER (line 1, column 37) loses its IGNORE NULLS",
+        "IS NOT NULL",
+    ),
+    (
+        "select array_agg(name) filter (where v > 7) over (partition by k) from t",
+        "array_agg(..) FILTER OVER (line 1, column 8) loses its filter",
+        "subquery",
+    ),
+    (
         "with recursive r as (select k from t union all select r.k + 1 from r join t on t.k = r.k) select * from r",
         "WITH RECURSIVE (line 1, column 1) over tables",
         "join the table with itself",

@@ -162,7 +162,7 @@ mod tests {
         }
 
         fn line(&self) -> u64 {
-            crate::holders::USUAL_LINE
+            crate::holders::VOLUNTEER_LINE
         }
     }
 

@@ -1,5 +1,5 @@
 //! Reading a block from whoever has it: its holders, else what is left of its group. Whoever is gone without a word costs
-//! its reader a second, not the time after which it is given up.
+//! its reader a second, and what the block takes on the reader's line, not the time after which it is given up.
 //!
 //! What it knows: in which order and for how long holders are asked. What it must not know: how one is asked, and what
 //! becomes of one that lies: coordinators and volunteers have ways of their own ([`Reader`]).
@@ -19,10 +19,13 @@ use crate::degraded::recover_shard;
 
 /// After how long the next holder is asked as well, beside the time that the bytes take on the reader's line.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
-/// A slow line, in bytes a millisecond.
-pub const SLOW_LINE: u64 = 256;
+/// How long one holder is waited for, beside the time that the bytes take on a line that is [`SLOWEST`] times as slow as the reader's.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
+const SLOWEST: u64 = 32;
+/// A usual line of a coordinator, which may stand in an office or at home, in bytes a millisecond.
+pub const COORDINATOR_LINE: u64 = 2 << 10;
 /// A usual line of a volunteer, in bytes a millisecond.
-pub const USUAL_LINE: u64 = 4 << 10;
+pub const VOLUNTEER_LINE: u64 = 4 << 10;
 
 /// How one holder is asked.
 #[async_trait]
@@ -32,7 +35,7 @@ pub trait Reader: Send + Sync {
         None
     }
 
-    /// The block from `holder`: whole, and checked against its address. It ends, also where the holder says nothing.
+    /// The block from `holder`: whole, and checked against its address. Dropped where it takes too long.
     ///
     /// # Errors
     /// Why that holder did not give it; others may.
@@ -44,7 +47,7 @@ pub trait Reader: Send + Sync {
 
 /// How long one way to get `len` bytes is waited for before another one is tried beside.
 pub(crate) fn hedge_after(reader: &dyn Reader, len: u64) -> Duration {
-    HEDGE_AFTER + Duration::from_millis(len / reader.line())
+    HEDGE_AFTER + Duration::from_millis(len / reader.line().max(1))
 }
 
 /// The block from its holders, or decoded from its group: also where they take their time.
@@ -75,7 +78,7 @@ pub async fn read(reader: &dyn Reader, source: &Source) -> Result<Bytes> {
 pub async fn ask_holders(reader: &dyn Reader, source: &Source) -> Result<Bytes> {
     let (mut others, mut reads, mut last) = (source.holders.iter(), FuturesUnordered::new(), None);
     loop {
-        reads.extend(others.next().map(|holder| reader.ask(source, holder)));
+        reads.extend(others.next().map(|holder| ask(reader, source, holder)));
         // Two at a time at most: more would crowd a line that is slow itself.
         let read = if others.len() > 0 && reads.len() < 2 {
             let Ok(read) = timeout(hedge_after(reader, source.len), reads.next()).await else { continue };
@@ -92,6 +95,12 @@ pub async fn ask_holders(reader: &dyn Reader, source: &Source) -> Result<Bytes> 
             None => return Err(nobody(source, last)),
         }
     }
+}
+
+async fn ask(reader: &dyn Reader, source: &Source, holder: &Holder) -> Result<Bytes> {
+    let patience = HOLDER_TIMEOUT + Duration::from_millis(source.len / (reader.line() / SLOWEST).max(1));
+    let answer = timeout(patience, reader.ask(source, holder)).await;
+    answer.unwrap_or_else(|_| Err(Error::unavailable(format!("{} takes longer than {patience:?}", holder.peer.id))))
 }
 
 fn nobody(source: &Source, last: Option<Error>) -> Error {
@@ -141,7 +150,7 @@ mod tests {
         }
 
         fn line(&self) -> u64 {
-            USUAL_LINE
+            VOLUNTEER_LINE
         }
     }
 

@@ -60,3 +60,8 @@ select origin, dest, count(*) n from flights group by 1,2 order by 3 desc, 1, 2 
 select x.n, count(*) from (select tailnum, count(*) n from flights group by 1) x group by 1 order by 2 desc, 1 limit 10
 select a.faa from airports a where a.lat > (select max(lat) from airports b where b.faa in (select dest from flights)) order by 1
 select nth_value(carrier, 2) over (order by carrier) from airlines limit 3
+select month, carrier, n, sum(n) filter (where carrier > 'M') over (partition by month) s from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, n, count(*) filter (where n > 1000) over (order by month, carrier rows 5 preceding) c from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, avg(n) filter (where n > 500) over (partition by carrier order by month) a, min(n) filter (where month <> 2) over (partition by carrier) m from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, count(distinct n % 7) over (partition by month) d from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, first_value(d) over (partition by carrier order by month) f, lag(d) respect nulls over (partition by carrier order by month) l from (select month, carrier, case when min(dep_delay) > -20 then 1 end d from flights group by 1, 2) order by 1, 2

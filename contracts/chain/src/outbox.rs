@@ -19,7 +19,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use conun_types::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     identity::NodeKey,
 };
 use serde_json::json;
@@ -246,9 +246,8 @@ impl Outbox {
     }
 
     /// Whether an order sent now would do what it is to do: it is called on the last block's state, and changes nothing.
-    pub(crate) async fn would(&self, order: &Order) -> Result<()> {
-        let called = self.link.call_raw(&order.request(self.address()), None).await;
-        called.map(|_| ()).map_err(|trouble| trouble.while_doing(&order.what))
+    pub(crate) async fn would(&self, order: &Order) -> Result<(), Trouble> {
+        self.link.call_raw(&order.request(self.address()), None).await.map(|_| ())
     }
 
     /// A transaction that is in a block may have failed there.
@@ -257,7 +256,7 @@ impl Outbox {
             return Ok(receipt);
         }
         let why = match self.would(order).await {
-            Err(error) if error.kind != ErrorKind::Unavailable => error,
+            Err(trouble @ Trouble::Refused { .. }) => trouble.while_doing(&order.what),
             _ => Error::data(format!("{}: the transaction failed", order.what)),
         };
         Err(why.with_hint(format!("transaction {} is in block {:?}", receipt.transaction_hash, receipt.block_number)))

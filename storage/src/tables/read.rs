@@ -50,6 +50,6 @@ impl Reader for Inner {
     }
 
     fn line(&self) -> u64 {
-        holders::SLOW_LINE
+        holders::COORDINATOR_LINE
     }
 }

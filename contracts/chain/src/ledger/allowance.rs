@@ -25,6 +25,9 @@ const VALID: u64 = 3_600;
 /// How often an allowance may be gone when it is needed: other processes with the same key use it up.
 const ROUNDS: u32 = 8;
 
+/// In how many of them a call is taken for overtaken since it would go through now.
+const BELIEVED: u32 = 3;
+
 /// A signed permit, as calls take it.
 #[derive(Debug, Clone, Copy)]
 struct Permit {
@@ -74,6 +77,7 @@ impl EvmLedger {
         let to = if matches!(reason, PayIn::Stake) { self.contracts.registry } else { self.contracts.escrow };
         // An allowance is for one call: the next waits until this one has used it.
         let _turn = self.paying.lock().await;
+        let mut last = None;
         for round in 0..ROUNDS {
             // By turns, as a token may count permits and yet not honour them.
             let by_permit = reason.takes_permits() && round % 2 == 0;
@@ -81,11 +85,15 @@ impl EvmLedger {
             let order = Order::call(what, to, reason.call(amount.0, permit));
             let without_permit = || Order::call(what, to, reason.call(amount.0, None));
             match self.outbox.send(&order).await {
-                Err(error) if self.was_overtaken(&error, &without_permit(), to, amount).await => {}
+                Err(error) if self.was_overtaken(&error, &without_permit(), to, amount, round).await => {
+                    tracing::info!(%error, "another process has used the allowance");
+                    last = Some(error);
+                }
                 done => return super::included(&done?),
             }
         }
-        Err(Error::unavailable(format!("{what}: other processes with the same key use up its allowances")))
+        let last = last.map(|error| format!(" (last: {error})")).unwrap_or_default();
+        Err(Error::unavailable(format!("{what}: other processes with the same key use up its allowances{last}")))
     }
 
     async fn token_view<C: SolCall>(&self, call: C) -> Result<C::Return, Trouble> {
@@ -149,15 +157,19 @@ impl EvmLedger {
     /// Whether a call failed because its permit was not honoured, or what was approved is gone; it has moved nothing then.
     ///
     /// Other processes with the same key may have approved anew since, so that the allowance that is there now proves
-    /// nothing: then the error says it, or `order`, tried without being sent, goes through or says it.
-    async fn was_overtaken(&self, error: &Error, order: &Order, spender: Address, amount: Amount) -> bool {
+    /// nothing: then the error says it, or `order`, tried without being sent, says it or goes through. The latter has other
+    /// reasons, too, and what failed has cost gas: it is believed in the first [`BELIEVED`] rounds.
+    async fn was_overtaken(&self, error: &Error, order: &Order, spender: Address, amount: Amount, round: u32) -> bool {
         let unapproved = |error: &Error| error.message.contains(UNAPPROVED);
         matches!(error.kind, ErrorKind::Budget | ErrorKind::Data)
             && !error.message.contains(NO_ETHER)
             && self.check_funds("", amount).await.is_ok()
             && (unapproved(error)
                 || self.allowance("", spender).await.is_ok_and(|a| a < U256::from(amount.0))
-                || self.outbox.would(order).await.err().is_none_or(|e| unapproved(&e)))
+                || match self.outbox.would(order).await {
+                    Ok(()) => round < BELIEVED,
+                    Err(trouble) => unapproved(&trouble.while_doing("")),
+                })
     }
 
     /// As of the last block, which may yet be undone.
