@@ -13,7 +13,7 @@ use datafusion::{
 };
 
 use crate::{
-    passes::{self, runnable},
+    passes::{self, encodable, runnable},
     place, plan_error,
     refusal::Refusal,
     table::ShardTable,
@@ -87,6 +87,7 @@ pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<A
     let physical = state.create_physical_plan(plan).await.map_err(|e| plan_error(&e))?;
     if placement(plan)? == Placement::Network {
         runnable::check(&physical)?;
+        encodable::check(&physical)?;
     }
     Ok(physical)
 }

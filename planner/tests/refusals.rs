@@ -43,6 +43,20 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "IS NOT NULL",
     ),
     (
+        "select lag(v) over (order by k) a, lag(v) over (order by k desc) b from t",
+        "lag(..) OVER beside a window of the opposite order",
+        "order by -x",
+    ),
+    ("select * from t limit 9223372036854775807 offset 10", "LIMIT and OFFSET of more than", "leave it out"),
+    ("select * from t order by k limit 5 offset 4294967296", "LIMIT and OFFSET of more than", "leave it out"),
+    ("select count(*) from t limit 4294967297", "LIMIT and OFFSET of more than", "leave it out"),
+    ("select count(*) from (select * from t limit 4294967297)", "LIMIT and OFFSET of more than", "leave it out"),
+    (
+        "select count(*) from t group by grouping sets (())",
+        "GROUPING SETS (()) without any column",
+        "leave GROUP BY out",
+    ),
+    (
         "select array_agg(name) filter (where v > 7) over (partition by k) from t",
         "array_agg(..) FILTER OVER (line 1, column 8) loses its filter",
         "subquery",

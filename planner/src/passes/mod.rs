@@ -10,12 +10,14 @@
 //! | [`ignore_nulls`] | logical plans | refuses `IGNORE NULLS` of window functions, which plans lose |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
+//! | [`encodable`] | physical plans | refuses what encoded plans lose without a word |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
 //! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
 
 pub(crate) mod distinct_order;
+pub(crate) mod encodable;
 pub(crate) mod ignore_nulls;
 pub(crate) mod moment;
 pub(crate) mod oversized;
