@@ -178,6 +178,14 @@ impl TaskFetch {
         on_store(&self.node.store, bytes.len(), move |store| store.keep(local, &request, bytes)).await.is_ok()
     }
 
+    /// The block, where it lies here and the order shows what opens it.
+    async fn held(&self, cid: Cid, source: Option<&Source>) -> Option<Bytes> {
+        if !self.node.may_use(&cid, source) {
+            return None;
+        }
+        self.stored(cid).await.ok()
+    }
+
     /// The block as it lies in the local store.
     async fn stored(&self, cid: Cid) -> Result<Bytes, BlockError> {
         let len = self.node.store.len_of(&cid).ok_or(BlockError::NotFound)?;
@@ -189,10 +197,7 @@ impl TaskFetch {
 #[async_trait]
 impl Reader for TaskFetch {
     async fn here(&self, source: &Source) -> Option<Bytes> {
-        if !self.node.may_use(&source.cid, Some(source)) {
-            return None;
-        }
-        self.stored(source.cid).await.ok()
+        self.held(source.cid, Some(source)).await
     }
 
     async fn ask(&self, source: &Source, holder: &Holder) -> conun_types::Result<Bytes> {
@@ -225,8 +230,7 @@ impl InputSource for TaskFetch {
         // The runner ran a stranger's plan: it gets the task's inputs and nothing else of the store.
         let input = self.inputs.get(&cid).ok_or_else(|| Failure::Refused(format!("{cid} is no input of the task")))?;
         if !input.fetched.initialized()
-            && self.node.may_use(&cid, input.source.as_ref())
-            && let Ok(bytes) = self.stored(cid).await
+            && let Some(bytes) = self.held(cid, input.source.as_ref()).await
         {
             return Ok(bytes);
         }

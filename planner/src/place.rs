@@ -2,12 +2,16 @@
 
 use std::{fmt, ops::ControlFlow};
 
-use datafusion::sql::sqlparser::{
-    ast::{
-        Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor, visit_expressions,
+use datafusion::{
+    logical_expr::ScalarUDF,
+    sql::sqlparser::{
+        ast::{
+            Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor,
+            visit_expressions,
+        },
+        dialect::GenericDialect,
+        tokenizer::{Location, Token, Tokenizer},
     },
-    dialect::GenericDialect,
-    tokenizer::{Location, Token, Tokenizer},
 };
 
 /// Line and column, both from 1, of a construct in a statement.
@@ -48,6 +52,12 @@ pub(crate) fn of_call(statement: &Statement, wanted: impl Fn(&Function) -> bool)
         ControlFlow::<()>::Continue(())
     });
     places.into_iter().min()
+}
+
+/// The first call of `function`, by any of its names.
+pub(crate) fn of_function(statement: &Statement, function: &ScalarUDF) -> Option<Place> {
+    let named = |name: &String| name == function.name() || function.aliases().contains(name);
+    of_call(statement, |call| named(&name_of(call)))
 }
 
 /// The last part of a function's name, as functions are registered.

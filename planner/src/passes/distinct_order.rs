@@ -5,12 +5,9 @@
 //! the statement says another.
 
 use datafusion::{
-    common::{
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode},
-    },
+    common::{config::ConfigOptions, tree_node::Transformed},
     error::Result,
-    logical_expr::{Expr, LogicalPlan, expr::Sort, expr_rewriter::NamePreserver},
+    logical_expr::{Expr, LogicalPlan, expr::Sort},
     optimizer::AnalyzerRule,
 };
 
@@ -27,15 +24,7 @@ impl AnalyzerRule for DistinctOrder {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| {
-            // What is above refers to the column by its name.
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(expr.transform_up(|e| Ok(ordered(e)))?.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        super::rewrite_exprs(plan, |expr| Ok(ordered(expr)))
     }
 }
 

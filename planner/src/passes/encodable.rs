@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use conun_types::Result;
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
     physical_expr::window::{StandardWindowExpr, WindowExpr},
     physical_plan::{
         ExecutionPlan,
@@ -15,20 +14,14 @@ use datafusion::{
     },
 };
 
-use crate::{plan_error, refusal::Refusal};
+use crate::refusal::Refusal;
 
 /// Window functions that count rows in the order of the window: run backwards they count the other way, and that they do is lost.
 const COUNT_ROWS: &[&str] = &["lag", "lead", "nth_value"];
 
 /// Fails on the first operator of `plan` that would be another one on a node.
 pub(crate) fn check(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-    let mut found = None;
-    plan.apply(|node| {
-        found = lost(node.as_ref());
-        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })
-    .map_err(|e| plan_error(&e))?;
-    found.map_or(Ok(()), |refusal| Err(refusal.into()))
+    super::find_operator(plan, lost)?.map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
 fn lost(operator: &dyn ExecutionPlan) -> Option<Refusal> {

@@ -31,9 +31,11 @@ use std::sync::Arc;
 
 use conun_types::Result;
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    error::Result as PlanResult,
     execution::SessionState,
-    logical_expr::{Expr, LogicalPlan},
+    logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
+    physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
 
@@ -68,6 +70,36 @@ pub(crate) fn refuse(plan: &LogicalPlan, statement: Option<&Statement>) -> Resul
         }
     }
     Ok(())
+}
+
+/// `plan`, subqueries included, with `rewrite` done to each part of its expressions from the innermost. Columns keep their names: what
+/// is above refers to them by these.
+fn rewrite_exprs(
+    plan: LogicalPlan,
+    rewrite: impl Fn(Expr) -> PlanResult<Transformed<Expr>>,
+) -> PlanResult<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.transform_up(&rewrite)?.update_data(|e| name.restore(e)))
+        })
+    })
+    .data()
+}
+
+/// The first thing that `find` finds in the operators of `plan`.
+fn find_operator<T>(
+    plan: &Arc<dyn ExecutionPlan>,
+    find: impl Fn(&dyn ExecutionPlan) -> Option<T>,
+) -> Result<Option<T>> {
+    let mut found = None;
+    plan.apply(|node| {
+        found = find(node.as_ref());
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(|e| plan_error(&e))?;
+    Ok(found)
 }
 
 /// The first thing that `find` finds in the expressions of `plan`, subqueries included.

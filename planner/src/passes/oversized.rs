@@ -23,10 +23,9 @@ const MOST: u64 = 16 << 20;
 /// It is told from the statement as it was written, so that a constant which only optimizing brings about is not seen.
 pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<Option<Refusal>> {
     let Some(function) = super::find_expr(plan, culprit)? else { return Ok(None) };
-    let named = |name: &String| name == function.name() || function.aliases().contains(name);
     Ok(Some(Refusal {
         construct: format!("{}()", function.name()),
-        place: statement.and_then(|s| place::of_call(s, |call| named(&place::name_of(call)))),
+        place: statement.and_then(|s| place::of_function(s, &function)),
         reason: "makes a constant of more than 16 MiB, which would be computed while the statement is planned",
         instead: "make less of it, or make rows: select value from generate_series(1, 1000000)",
     }))

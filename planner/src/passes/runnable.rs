@@ -15,13 +15,8 @@ use crate::plan_error;
 
 /// Fails on the first operator of `plan` that is not in the execution profile.
 pub(crate) fn check(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-    let mut verdict = Ok(());
-    plan.apply(|node| {
-        verdict = check_operator(node.as_ref()).and_then(|()| check_functions(node.as_ref()));
-        Ok(if verdict.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-    })
-    .map_err(|e| plan_error(&e))?;
-    verdict
+    let wrong = |node: &dyn ExecutionPlan| check_operator(node).and_then(|()| check_functions(node)).err();
+    super::find_operator(plan, wrong)?.map_or(Ok(()), Err)
 }
 
 fn check_operator(operator: &dyn ExecutionPlan) -> Result<()> {

@@ -11,8 +11,7 @@ use crate::{place, refusal::Refusal};
 /// The first volatile function of a plan. `now()` and its kin are none: [`super::moment`] makes them constants.
 pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<Option<Refusal>> {
     let Some(function) = super::find_expr(plan, volatile_function)? else { return Ok(None) };
-    let named = |name: &String| name == function.name() || function.aliases().contains(name);
-    let place = statement.and_then(|s| place::of_call(s, |call| named(&place::name_of(call))));
+    let place = statement.and_then(|s| place::of_function(s, &function));
     let (reason, instead) = why(function.name());
     Ok(Some(Refusal { construct: format!("{}()", function.name()), place, reason, instead }))
 }

@@ -5,12 +5,9 @@
 
 use conun_types::Result;
 use datafusion::{
-    common::{
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode},
-    },
+    common::{config::ConfigOptions, tree_node::Transformed},
     error::Result as PlanResult,
-    logical_expr::{Expr, LogicalPlan, expr::WindowFunction, expr_rewriter::NamePreserver, when},
+    logical_expr::{Expr, LogicalPlan, expr::WindowFunction, when},
     optimizer::AnalyzerRule,
     sql::sqlparser::ast::{Function, Statement},
 };
@@ -61,15 +58,7 @@ impl AnalyzerRule for WindowFilter {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> PlanResult<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| {
-            // What is above refers to the column by its name.
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(expr.transform_up(rewritten)?.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        super::rewrite_exprs(plan, rewritten)
     }
 }
 
