@@ -35,6 +35,5 @@ pub use config::EngineConfig;
 pub use dispute::{Claim, Dispute};
 pub use engine::{Engine, Submitted};
 pub use payments::{PayConfig, PayStatus, Settled};
-pub use quote::quote_schema;
 pub use record::{JobOptions, JobRecord, JobState, ReceiptRecord, StageRow, Verify, stage_records};
 pub use transcript::{OnChain, Transcript, Verified};

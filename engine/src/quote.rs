@@ -50,7 +50,7 @@ fn verify_columns() -> SchemaRef {
 
 /// Columns of the answer, if `sql` is an `EXPLAIN COST` or `EXPLAIN VERIFY`.
 #[must_use]
-pub fn quote_schema(sql: &str) -> Option<SchemaRef> {
+pub(crate) fn quote_schema(sql: &str) -> Option<SchemaRef> {
     conun_planner::foreseen(sql).map(|(foresight, _)| match foresight {
         Foresight::Cost => columns(),
         Foresight::Verify => verify_columns(),

@@ -1,14 +1,20 @@
-//! Plans as bytes: DataFusion's protobuf with [`BlockReaderExec`] as its only extension.
+//! Plans as bytes: DataFusion's protobuf, with [`BlockReaderExec`] and what it cuts off ([`lost`]) as extensions.
+
+mod lost;
 
 use std::sync::Arc;
 
 use conun_types::{Cid, Codec, Error, InputBlock, Volume};
 use datafusion::{
-    arrow::datatypes::{Schema, SchemaRef},
+    arrow::datatypes::{DataType, Schema, SchemaRef},
+    common::ScalarValue,
     error::{DataFusionError, Result},
     execution::TaskContext,
     physical_expr::LexOrdering,
-    physical_expr::PhysicalExpr,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{CastExpr, Literal, lit},
+    },
     physical_plan::ExecutionPlan,
 };
 use datafusion_proto::{
@@ -22,6 +28,7 @@ use datafusion_proto::{
 };
 use prost::Message;
 
+use self::lost::WideLimits;
 use crate::block_reader::BlockReaderExec;
 
 /// Encodes `plan` for a task envelope.
@@ -55,7 +62,15 @@ impl PhysicalProtoConverterExtension for Fixed {
         proto: &protobuf::PhysicalPlanNode,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        proto.try_into_physical_plan_with_context(context, self)
+        let Some(PhysicalPlanType::Aggregate(_)) = &proto.physical_plan_type else {
+            return proto.try_into_physical_plan_with_context(context, self);
+        };
+        let mut proto = proto.clone();
+        let sets = match &mut proto.physical_plan_type {
+            Some(PhysicalPlanType::Aggregate(aggregate)) => lost::take_empty_sets(aggregate)?,
+            _ => 0,
+        };
+        lost::restore_empty_sets(proto.try_into_physical_plan_with_context(context, self)?, sets)
     }
 
     fn execution_plan_to_proto(
@@ -65,10 +80,15 @@ impl PhysicalProtoConverterExtension for Fixed {
     ) -> Result<protobuf::PhysicalPlanNode> {
         let mut node =
             protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)?;
-        if let Some(PhysicalPlanType::Sort(sort)) = &mut node.physical_plan_type {
-            sort.dynamic_filter = None;
+        match &mut node.physical_plan_type {
+            Some(PhysicalPlanType::Sort(sort)) => sort.dynamic_filter = None,
+            Some(PhysicalPlanType::Aggregate(aggregate)) => lost::keep_empty_sets(plan.as_ref(), aggregate),
+            _ => (),
         }
-        Ok(node)
+        Ok(match WideLimits::of(plan.as_ref()) {
+            Some(limits) => limits.around(node),
+            None => node,
+        })
     }
 
     fn proto_to_physical_expr(
@@ -88,6 +108,13 @@ impl PhysicalProtoConverterExtension for Fixed {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalExprNode> {
+        // Floats of 16 bits are encoded as of 32, and decoded as such.
+        let literal = expr.downcast_ref::<Literal>().map(Literal::value);
+        if let Some(ScalarValue::Float16(value)) = literal {
+            let wide: Arc<dyn PhysicalExpr> = lit(ScalarValue::Float32(value.map(f32::from)));
+            let narrow: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(wide, DataType::Float16, None));
+            return serialize_physical_expr_with_converter(&narrow, codec, self);
+        }
         serialize_physical_expr_with_converter(expr, codec, self)
     }
 }
@@ -132,7 +159,8 @@ impl From<&InputBlock> for BlockNode {
 
 impl BlockNode {
     fn decode(&self) -> Result<InputBlock> {
-        let digest = <[u8; 32]>::try_from(self.digest.as_slice()).map_err(|_| malformed("a digest of another size"))?;
+        let digest = <[u8; 32]>::try_from(self.digest.as_slice())
+            .map_err(|_| malformed("BlockReaderExec", "a digest of another size"))?;
         let volume = Volume { rows: self.rows, bytes: self.bytes };
         Ok(InputBlock { cid: Cid::from_digest(Codec::Raw, digest), volume })
     }
@@ -156,14 +184,16 @@ impl PhysicalExtensionCodec for ConunCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !inputs.is_empty() {
-            return Err(malformed("it has inputs"));
+        match inputs {
+            [] => (),
+            [operator] => return WideLimits::restore(buf, operator),
+            _ => return Err(malformed("extension", "it has several inputs")),
         }
-        let node = ReaderNode::decode(buf).map_err(|e| malformed(&e.to_string()))?;
+        let node = ReaderNode::decode(buf).map_err(|e| malformed("BlockReaderExec", &e.to_string()))?;
         let context = PhysicalPlanDecodeContext::new(context, self);
         let schema = decode_schema(&node)?;
         let partitioning = parse_protobuf_partitioning(node.partitioning.as_ref(), &context, &schema, converter)?
-            .ok_or_else(|| malformed("no partitioning"))?;
+            .ok_or_else(|| malformed("BlockReaderExec", "no partitioning"))?;
         let partitions = node.partitions.iter().map(PartitionNode::decode).collect::<Result<_>>()?;
         let reader = BlockReaderExec::try_new(schema.clone(), partitions, partitioning)?;
         let ordering = parse_physical_sort_exprs(&node.ordering, &context, &schema, converter)?;
@@ -195,10 +225,10 @@ impl PhysicalExtensionCodec for ConunCodec {
 }
 
 fn decode_schema(node: &ReaderNode) -> Result<SchemaRef> {
-    let schema = node.schema.as_ref().ok_or_else(|| malformed("no schema"))?;
-    Ok(Arc::new(Schema::try_from(schema).map_err(|e| malformed(&e.to_string()))?))
+    let schema = node.schema.as_ref().ok_or_else(|| malformed("BlockReaderExec", "no schema"))?;
+    Ok(Arc::new(Schema::try_from(schema).map_err(|e| malformed("BlockReaderExec", &e.to_string()))?))
 }
 
-fn malformed(what: &str) -> DataFusionError {
-    DataFusionError::Plan(format!("malformed BlockReaderExec: {what}"))
+fn malformed(what: &str, why: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("malformed {what}: {why}"))
 }

@@ -6,10 +6,12 @@ use datafusion::{
     common::{DFSchema, config::ConfigOptions, tree_node::Transformed},
     error::Result,
     execution::FunctionRegistry,
-    logical_expr::{AggregateUDF, Expr, ScalarUDF, expr::WindowFunctionDefinition, expr_rewriter::FunctionRewrite},
+    logical_expr::{
+        AggregateUDF, Expr, ScalarUDF, WindowUDF, expr::WindowFunctionDefinition, expr_rewriter::FunctionRewrite,
+    },
 };
 
-use crate::{aggregate, scalar};
+use crate::{aggregate, scalar, window};
 
 /// Registers all functions in `registry`, under the names that DataFusion's have, and a rewrite for plans that name
 /// DataFusion's own by value (its dataframe interface does).
@@ -21,12 +23,21 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_function_rewrite(Arc::new(replace))
 }
 
-/// Registers the functions only: where plans are decoded, names are all there is.
+/// Registers the functions only, those that no statement calls too: where plans are decoded, names are all there is.
 ///
 /// # Errors
 /// As [`register`].
 pub fn register_names(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    register_functions(registry).map(drop)
+    register_functions(registry)?;
+    for function in window::all() {
+        registry.register_udwf(function)?;
+    }
+    let plain = registry.udafs().iter().map(|name| registry.udaf(name)).collect::<Result<Vec<_>>>()?;
+    for function in plain {
+        registry.register_udaf(aggregate::filtered(&function))?;
+    }
+    registry.register_udaf(aggregate::single_value())?;
+    Ok(())
 }
 
 fn register_functions(registry: &mut dyn FunctionRegistry) -> Result<Replace> {
@@ -39,6 +50,10 @@ fn register_functions(registry: &mut dyn FunctionRegistry) -> Result<Replace> {
         registry.register_udf(function.clone())?;
         replace.scalars.insert(function.name().to_owned(), function);
     }
+    for function in window::plain() {
+        registry.register_udwf(function.clone())?;
+        replace.windows.insert(function.name().to_owned(), function);
+    }
     Ok(replace)
 }
 
@@ -47,6 +62,7 @@ fn register_functions(registry: &mut dyn FunctionRegistry) -> Result<Replace> {
 struct Replace {
     aggregates: HashMap<String, Arc<AggregateUDF>>,
     scalars: HashMap<String, Arc<ScalarUDF>>,
+    windows: HashMap<String, Arc<WindowUDF>>,
 }
 
 impl Replace {
@@ -75,7 +91,9 @@ impl FunctionRewrite for Replace {
             Expr::AggregateFunction(call) => self.aggregate(&mut call.func),
             Expr::WindowFunction(call) => match &mut call.fun {
                 WindowFunctionDefinition::AggregateUDF(function) => self.aggregate(function),
-                WindowFunctionDefinition::WindowUDF(_) => false,
+                WindowFunctionDefinition::WindowUDF(function) => {
+                    replace(&self.windows, function.name().to_owned(), function)
+                }
             },
             Expr::ScalarFunction(call) => replace(&self.scalars, call.func.name().to_owned(), &mut call.func),
             _ => false,

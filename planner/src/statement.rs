@@ -13,7 +13,7 @@ use datafusion::{
 };
 
 use crate::{
-    passes::{self, encodable, runnable},
+    passes::{self, runnable},
     place, plan_error,
     refusal::Refusal,
     table::ShardTable,
@@ -87,7 +87,6 @@ pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<A
     let physical = state.create_physical_plan(plan).await.map_err(|e| plan_error(&e))?;
     if placement(plan)? == Placement::Network {
         runnable::check(&physical)?;
-        encodable::check(&physical)?;
     }
     Ok(physical)
 }

@@ -64,8 +64,17 @@ golden! {
         "select array_agg(distinct name order by name desc) from t",
     ];
     window_distinct: ["select k, array_agg(distinct name) over (partition by k order by v) as names from t"];
-    window_filter: [
+    window_words: [
         "select k, sum(v) filter (where v > 7) over (partition by k) as s, count(*) filter (where k > 1) over (order by v) from t",
+        "select k, lag(v) ignore nulls over (order by k) as l, first_value(v) over (order by k desc) as f from t",
+    ];
+    single_row: [
+        "select k, (select name from small) as n from t where v > (select max(k) from small)",
+    ];
+    subquery_places: [
+        "select k from t order by v + (select max(k) from small)",
+        "select k, sum(v + (select max(k) from small)) as s from t group by k",
+        "select t.k from t join small on t.k = small.k and t.v > (select max(k) from small)",
     ];
     // No pass of the planner changes them: order is pinned on nodes.
     pinned: [

@@ -79,9 +79,10 @@ pub async fn ask_holders(reader: &dyn Reader, source: &Source) -> Result<Bytes> 
     let (mut others, mut reads, mut last) = (source.holders.iter(), FuturesUnordered::new(), None);
     loop {
         reads.extend(others.next().map(|holder| ask(reader, source, holder)));
-        // Two at a time at most: more would crowd a line that is slow itself.
-        let read = if others.len() > 0 && reads.len() < 2 {
-            let Ok(read) = timeout(hedge_after(reader, source.len), reads.next()).await else { continue };
+        let read = if others.len() > 0 {
+            // Ever later, so that those who dribble keep no other from being asked, and a line that is slow itself is not crowded.
+            let patience = hedge_after(reader, source.len) * 4_u32.saturating_pow(reads.len() as u32 - 1);
+            let Ok(read) = timeout(patience, reads.next()).await else { continue };
             read
         } else {
             reads.next().await
@@ -186,6 +187,14 @@ mod tests {
         let holders = Holders { blocks: vec![block.clone()], asked: Mutex::default() };
         let (read, asked) = asked(&holders, &source(&block, &[Silent, Nothing, It, It])).await;
         assert_eq!((read.unwrap(), asked), (block, vec![Silent, Nothing, It]));
+    }
+
+    #[tokio::test]
+    async fn two_silent_holders_keep_no_third_from_being_asked() {
+        let block = Bytes::from_static(b"block");
+        let holders = Holders { blocks: vec![block.clone()], asked: Mutex::default() };
+        let (read, asked) = asked(&holders, &source(&block, &[Silent, Silent, It])).await;
+        assert_eq!((read.unwrap(), asked), (block, vec![Silent, Silent, It]));
     }
 
     #[tokio::test]

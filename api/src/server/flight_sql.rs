@@ -180,8 +180,8 @@ impl FlightSqlService for Service {
         query: ActionCreatePreparedStatementRequest,
         _request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let schema = metadata::statement_schema(&self.engine, &query.query).await.map_err(|e| to_status(&e))?;
         check_length(&query.query).map_err(|e| to_status(&e))?;
+        let schema = self.engine.answer_schema(&query.query).await.map_err(|e| to_status(&e))?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: query.query.into_bytes().into(),
             dataset_schema: schema_bytes(&schema)?,

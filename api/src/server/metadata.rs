@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Schema, SchemaRef},
-};
+use arrow::{array::RecordBatch, datatypes::Schema};
 use arrow_flight::{
     error::FlightError,
     sql::{
@@ -16,7 +13,7 @@ use arrow_flight::{
 use conun_engine::Engine;
 use conun_types::{Error, Result};
 
-use crate::status::{from_datafusion, into_flight};
+use crate::status::into_flight;
 
 /// Names as the planner's sessions have them.
 const CATALOG: &str = "conun";
@@ -39,15 +36,6 @@ pub(super) fn sql_info() -> Result<SqlInfoData> {
     info.append(SqlInfo::SqlDdlSchema, false);
     info.append(SqlInfo::SqlDdlTable, false);
     info.build().map_err(|e| Error::internal(format!("describing the server: {e}")))
-}
-
-/// Columns of a statement's answer, without making a job of it.
-pub(super) async fn statement_schema(engine: &Arc<Engine>, sql: &str) -> Result<SchemaRef> {
-    if let Some(schema) = conun_engine::quote_schema(sql) {
-        return Ok(schema);
-    }
-    let plan = engine.session().state().create_logical_plan(sql).await.map_err(|e| from_datafusion(&e))?;
-    Ok(Arc::clone(plan.schema().inner()))
 }
 
 pub(super) fn catalogs(query: CommandGetCatalogs) -> Result<RecordBatch, FlightError> {

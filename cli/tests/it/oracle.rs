@@ -2,7 +2,7 @@
 //! answers are few and simple; here stock DataFusion is the judge of odd ones (joins that remember a side, NOT IN, sets,
 //! windows, grouping sets).
 
-use crate::common::{Devnet, flights, run, stdout};
+use crate::common::{Devnet, assert_fails, flights, run, stdout};
 use conun_sql_examples::TABLES;
 
 const STATEMENTS: &str = include_str!("oracle.sql");
@@ -33,5 +33,12 @@ fn a_network_answers_as_one_process_does() {
     for sql in STATEMENTS.lines().filter(|line| !line.starts_with("--")) {
         let local = stdout(&run(&["sql", "--local", "--format", "csv", "-c", &files, "-c", sql]));
         assert_eq!(comparable(&net.csv(sql), sql), comparable(&local, sql), "{sql}");
+    }
+    for sql in [
+        "select name from airlines where carrier = (select carrier from flights)",
+        "select (select faa from airports where lat > 20), count(*) from flights",
+    ] {
+        assert_fails(&run(&["sql", "--local", "-c", &files, "-c", sql]), 3, &["more than one row"]);
+        assert_fails(&net.conun(&["sql", "-c", sql]), 3, &["more than one row"]);
     }
 }

@@ -70,3 +70,28 @@ select month, carrier, row_number() over (order by month, carrier) a, row_number
 select month, carrier, sum(n) over (order by month, carrier) a, sum(n) over (order by month desc, carrier desc) b, count(*) over (order by month desc, carrier desc rows 3 preceding) c from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
 select month, carrier, lag(n, 2, -1) over (order by month, carrier) a, lead(n) over (order by month, carrier) b, nth_value(n, 3) over (order by month, carrier) c from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
 select carrier, count(*) from flights group by grouping sets ((), (carrier)) order by 1
+select month, carrier, lag(d) ignore nulls over (partition by carrier order by month) a, lead(d, 2, -5) ignore nulls over (partition by carrier order by month) b, first_value(d) ignore nulls over (partition by carrier order by month) c, last_value(d) ignore nulls over (partition by carrier order by month) e, nth_value(d, 2) ignore nulls over (partition by carrier order by month) f from (select month, carrier, case when min(dep_delay) > -20 then min(dep_delay) end d from flights group by 1, 2) order by 1, 2
+select month, carrier, lag(n) over (order by month, carrier) a, lag(n, 2, -1) over (order by month desc, carrier desc) b, lead(n) over (order by month desc, carrier desc) c, nth_value(n, 3) over (order by month desc, carrier desc rows between unbounded preceding and unbounded following) e from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, lag(d) over (order by month, carrier) a, lag(d) ignore nulls over (order by month desc, carrier desc) b, last_value(d) ignore nulls over (order by month desc, carrier desc) c, nth_value(d, 2) ignore nulls over (order by month desc, carrier desc) e from (select month, carrier, case when min(dep_delay) > -20 then min(dep_delay) end d from flights group by 1, 2) order by 1, 2
+select month, carrier, array_agg(n) filter (where carrier > 'M') over (partition by month order by carrier) a, array_agg(carrier) filter (where n > 500) over (partition by month order by carrier rows 3 preceding) b, array_agg(n) filter (where null) over () c from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, median(n) filter (where n > 200) over (partition by month) a, avg(n + 0.5e0) filter (where carrier <> 'UA') over (partition by month order by carrier rows 2 preceding) b, count(distinct n % 7) filter (where n > 30) over (partition by month) c, string_agg(carrier, ',') filter (where n > 900) over (partition by month order by carrier) d from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, carrier, n, sum(n) over (partition by month) s, count(*) over (order by month, carrier rows 5 preceding) c from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select month, r, count(*) over (partition by month) c from (select month, row_number() over (order by month, carrier) r from (select month, carrier, count(*) n from flights group by 1, 2)) order by 1, 2
+select carrier, count(*) from flights group by 1 order by 1 limit 9223372036854775807 offset 10
+select count(*) from (select * from flights limit 4294967297)
+select carrier, count(*) from flights group by 1 order by 1 offset 4294967297
+select count(*) from (select month from flights where month > 6 order by month, day limit 4294967296)
+select count(*), sum(month) from flights group by grouping sets (())
+select count(*), max(month) from flights where month > 12 group by grouping sets (())
+select max(month) from flights group by grouping sets ((), ())
+select carrier, count(*) n from flights group by 1 order by count(*) % (select min(month) + 6 from flights), 1
+select a.carrier, f.month, count(*) from airlines a join flights f on a.carrier = f.carrier and f.month > (select max(month) - 2 from flights) group by 1, 2 order by 1, 2
+select a.carrier, count(f.day) from airlines a left join flights f on a.carrier = f.carrier and f.month > (select avg(month) + 4 from flights where month < 0) group by 1 order by 1
+select sum(month + (select max(day) from flights)), count(*) filter (where day > (select avg(day) from flights)) from flights
+select (select min(carrier) from airlines) k, max(month) from flights group by k
+select month, carrier, sum(n + (select count(*) from airlines)) over (partition by month order by carrier) s from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select carrier from airlines where name > (select name from airlines where carrier = 'DL') order by 1
+select count(*), (select name from airlines where carrier = 'no such') from flights
+select month, carrier from flights where day > 30 union all by name select carrier, name z from airlines order by 1, 2, 3
+select carrier from airlines where arrow_cast(length(name), 'Float16') in (arrow_cast(17.0, 'Float16'), arrow_cast(20.0, 'Float16')) order by 1
+select month, carrier, sum(n) over (order by n range between 30 preceding and 10 preceding) s from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2

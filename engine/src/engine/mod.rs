@@ -196,6 +196,19 @@ impl Engine {
         self.enter(state, plan, sql, options, true).await
     }
 
+    /// Columns of a statement's answer, without making a job of it.
+    ///
+    /// # Errors
+    /// Data: what cannot be planned.
+    pub async fn answer_schema(&self, sql: &str) -> Result<SchemaRef> {
+        if let Some(schema) = quote::quote_schema(sql) {
+            return Ok(schema);
+        }
+        let state = self.fresh_state();
+        let plan = conun_planner::logical_plan(&state, sql).await?;
+        Ok(self.planned(&state, &plan).await?.schema)
+    }
+
     /// What a statement would cost, as rows that can be queried: one a stage, then the sum.
     async fn explain_cost(&self, state: &SessionState, sql: &str, options: &JobOptions) -> Result<LogicalPlan> {
         let plan = conun_planner::logical_plan(state, sql).await?;

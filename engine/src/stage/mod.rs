@@ -7,6 +7,7 @@
 
 mod joins;
 mod lower;
+mod orders;
 mod planner;
 
 use std::{
@@ -81,7 +82,7 @@ pub(crate) struct StageGraph {
 impl StageGraph {
     /// Cuts a physical plan into stages.
     pub(crate) fn new(job: JobId, plan: Arc<dyn ExecutionPlan>, config: SessionConfig) -> Result<Self> {
-        let plan = joins::gather_right_sides(plan)?;
+        let plan = orders::restore_orders(joins::gather_right_sides(plan)?)?;
         let config = Arc::new(config.with_option_extension(BallistaConfig::default()));
         let mut planner = planner::Planner::new();
         let id = job.to_string().into();

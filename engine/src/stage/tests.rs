@@ -158,6 +158,21 @@ async fn a_grouped_sum_is_two_stages_with_a_hash_shuffle_between() {
 }
 
 #[tokio::test]
+async fn an_order_that_an_exchange_loses_is_restored_where_it_is_needed() {
+    let grouped = "(select k, v, count(*) n from t group by k, v)";
+    let windows = "sum(n) over (partition by k), count(*) over (order by k, v rows 5 preceding)";
+    let tasks = drive(&mut graph(&format!("select k, {windows} from {grouped}"), 3).await, false);
+    let last = tasks.last().map(|(_, _, plan)| plan.clone()).unwrap();
+    let sorted = last.lines().position(|line| line.contains("SortExec"));
+    assert!(last.contains("WindowAggExec") && sorted.is_some(), "{last}");
+    // Sums by a key need no order.
+    let sums = format!("select k, sum(c) from (select k, count(*) over (order by k, v) c from {grouped}) group by k");
+    let tasks = drive(&mut graph(&sums, 3).await, false);
+    let last = &tasks.last().unwrap().2;
+    assert!(last.contains("AggregateExec") && !last.contains("SortExec"), "{last}");
+}
+
+#[tokio::test]
 async fn a_shuffle_has_more_partitions_where_there_is_more_data() {
     // The larger of two tables counts: 80 MiB in shards of 8.
     let sql = "select t.k, sum(t.v) from t join small on t.k = small.k group by t.k";

@@ -13,11 +13,13 @@
 //! says what it makes of sums, and so of averages. No rows: NULL.
 
 pub mod distinct;
+mod filtered;
 pub mod finish;
 pub mod groups;
 pub mod kind;
 pub mod moments;
 pub mod single;
+mod single_value;
 pub mod udaf;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
+pub use self::{filtered::filtered, single_value::single_value};
 use self::{kind::Kind, udaf::Reproducible};
 
 /// All of them.

@@ -13,7 +13,10 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 
-use crate::slt::{self, Record};
+use crate::{
+    lost,
+    slt::{self, Record},
+};
 
 /// Shards of every table: enough for plans to have several tasks a stage.
 const SHARDS: usize = 3;
@@ -39,6 +42,8 @@ pub(crate) struct Census {
     pub(crate) network: u64,
     /// Queries that read no table: the coordinator computes them.
     pub(crate) local: u64,
+    /// Those of `network` of which nodes decode another plan.
+    pub(crate) another: u64,
     /// Refused queries by construct, with the first of each.
     pub(crate) refused: BTreeMap<String, (u64, String)>,
 }
@@ -46,7 +51,8 @@ pub(crate) struct Census {
 /// Where a query ended up.
 enum Outcome {
     Excluded,
-    Planned(Placement),
+    /// Where to, and whether nodes decode another plan.
+    Planned(Placement, bool),
     Refused(Error),
 }
 
@@ -73,8 +79,14 @@ impl Census {
     fn count(&mut self, outcome: Outcome, sql: &str) {
         match outcome {
             Outcome::Excluded => self.excluded += 1,
-            Outcome::Planned(Placement::Network) => self.network += 1,
-            Outcome::Planned(Placement::Local) => self.local += 1,
+            Outcome::Planned(Placement::Network, is_another) => {
+                self.network += 1;
+                if is_another {
+                    self.another += 1;
+                    eprintln!("nodes decode another plan of: {}", sql.replace('\n', " "));
+                }
+            }
+            Outcome::Planned(Placement::Local, _) => self.local += 1,
             Outcome::Refused(error) => {
                 let entry = self.refused.entry(construct(&error)).or_insert_with(|| (0, sql.to_owned()));
                 entry.0 += 1;
@@ -133,20 +145,20 @@ async fn outcome(plain: &SessionContext, defaults: &SessionState, sql: &str) -> 
         return Outcome::Excluded;
     }
     match on_network(plain, sql).await {
-        Ok(placement) => Outcome::Planned(placement),
+        Ok((placement, is_another)) => Outcome::Planned(placement, is_another),
         Err(error) => Outcome::Refused(error),
     }
 }
 
-/// Plans `sql` as a coordinator does, over tables of the same schemas.
-async fn on_network(plain: &SessionContext, sql: &str) -> Result<Placement> {
+/// Plans `sql` as a coordinator does, over tables of the same schemas; and whether nodes would decode another plan.
+async fn on_network(plain: &SessionContext, sql: &str) -> Result<(Placement, bool)> {
     let tables = network_tables(plain, sql).await;
     let state = conun_planner::session_state(conun_planner::session_config()?, tables)?;
     let state = conun_planner::at_moment(&state, MOMENT);
     let plan = conun_planner::logical_plan(&state, sql).await?;
     let placement = conun_planner::placement(&plan)?;
-    conun_planner::physical_plan(&state, &plan).await?;
-    Ok(placement)
+    let physical = conun_planner::physical_plan(&state, &plan).await?;
+    Ok((placement, placement == Placement::Network && lost::is_another(&physical)))
 }
 
 /// The tables and views that `sql` names, each as a table of the network.

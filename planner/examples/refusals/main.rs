@@ -4,6 +4,7 @@
 //! DataFusion plans is planned for the network as well, over tables of the same schemas. Nothing is sent anywhere.
 
 mod census;
+mod lost;
 mod slt;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ fn print(census: &Census) {
     let totals = [
         ("all", census.network + census.local + refused),
         ("on the network", census.network),
+        ("decoded as another plan", census.another),
         ("on the coordinator", census.local),
         ("refused", refused),
     ];

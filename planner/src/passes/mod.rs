@@ -6,26 +6,26 @@
 //! | [`distinct_order`] | logical plans | `array_agg(DISTINCT ..)` and `string_agg(DISTINCT ..)` are sorted |
 //! | [`volatile`] | logical plans | refuses functions of more than their arguments |
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
-//! | [`window_filter`] | logical plans | `FILTER` over windows becomes `CASE`; refuses what that does not say |
-//! | [`ignore_nulls`] | logical plans | refuses `IGNORE NULLS` of window functions, which plans lose |
+//! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
+//! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several |
+//! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows and joins are projected below |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
-//! | [`encodable`] | physical plans | refuses what encoded plans lose without a word |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
 //! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
 
 pub(crate) mod distinct_order;
-pub(crate) mod encodable;
-pub(crate) mod ignore_nulls;
 pub(crate) mod moment;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
 pub(crate) mod runnable;
+pub(crate) mod single_row;
+pub(crate) mod subquery_places;
 pub(crate) mod volatile;
 pub(crate) mod window_distinct;
-pub(crate) mod window_filter;
+pub(crate) mod window_words;
 
 use std::sync::Arc;
 
@@ -44,14 +44,15 @@ use crate::{plan_error, refusal::Refusal};
 /// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
-const REFUSING: &[Refuse] =
-    &[volatile::refusal, window_distinct::refusal, window_filter::refusal, ignore_nulls::refusal, recursion::refusal];
+const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, recursion::refusal];
 
 /// Adds the rewriting passes to a session.
 pub(crate) fn register(state: &mut SessionState) {
     state.add_analyzer_rule(Arc::new(distinct_order::DistinctOrder));
     state.add_analyzer_rule(Arc::new(window_distinct::WindowDistinct));
-    state.add_analyzer_rule(Arc::new(window_filter::WindowFilter));
+    state.add_analyzer_rule(Arc::new(window_words::WindowWords));
+    state.add_analyzer_rule(Arc::new(single_row::SingleRow));
+    state.add_analyzer_rule(Arc::new(subquery_places::SubqueryPlaces));
 }
 
 /// Fails on the first construct of `plan` that cannot be reproduced.
