@@ -317,12 +317,12 @@ pub(crate) struct ServeNode {
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Disk to lend
-    #[arg(long, value_name = "SIZE", default_value = "10GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = lent)]
     pub(crate) store: Size,
     /// Tasks to run at once [default: the machine's cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) cores: Option<u32>,
-    /// Memory of one task: 256MiB, 1GiB or 4GiB, as many times as --cores
+    /// Memory of one task, as many times as --cores; rounded down to 256MiB, 1GiB or 4GiB
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = memory)]
     pub(crate) memory: MemoryClass,
     /// Serve only this coordinator (may be repeated) [default: any]
@@ -347,6 +347,11 @@ pub(crate) struct ServeNode {
     pub(crate) redeem_after: u64,
     #[command(flatten)]
     pub(crate) peer: Peer,
+}
+
+fn lent(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|e: conun_types::Error| e.message)?;
+    if size.0 == 0 { Err("a node lends some disk: it runs tasks next to what it stores".to_owned()) } else { Ok(size) }
 }
 
 fn memory(text: &str) -> Result<MemoryClass, String> {
@@ -555,6 +560,7 @@ mod tests {
             "conun devnet up --dir d --liar 1=sleeper:x",
             "conun devnet up --dir d --nodes 0",
             "conun node --dir d --store lots",
+            "conun node --dir d --store 0",
             "conun node --dir d --memory 1MiB",
             "conun put t",
             "conun pin notacid",

@@ -28,7 +28,7 @@ use datafusion_proto::{
 };
 use prost::Message;
 
-use self::lost::WideLimits;
+use self::lost::Lost;
 use crate::block_reader::BlockReaderExec;
 
 /// Encodes `plan` for a task envelope.
@@ -62,15 +62,10 @@ impl PhysicalProtoConverterExtension for Fixed {
         proto: &protobuf::PhysicalPlanNode,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(PhysicalPlanType::Aggregate(_)) = &proto.physical_plan_type else {
-            return proto.try_into_physical_plan_with_context(context, self);
-        };
-        let mut proto = proto.clone();
-        let sets = match &mut proto.physical_plan_type {
-            Some(PhysicalPlanType::Aggregate(aggregate)) => lost::take_empty_sets(aggregate)?,
-            _ => 0,
-        };
-        lost::restore_empty_sets(proto.try_into_physical_plan_with_context(context, self)?, sets)
+        if let Some(PhysicalPlanType::Aggregate(aggregate)) = &proto.physical_plan_type {
+            lost::check_grouping_sets(aggregate)?;
+        }
+        proto.try_into_physical_plan_with_context(context, self)
     }
 
     fn execution_plan_to_proto(
@@ -80,13 +75,11 @@ impl PhysicalProtoConverterExtension for Fixed {
     ) -> Result<protobuf::PhysicalPlanNode> {
         let mut node =
             protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)?;
-        match &mut node.physical_plan_type {
-            Some(PhysicalPlanType::Sort(sort)) => sort.dynamic_filter = None,
-            Some(PhysicalPlanType::Aggregate(aggregate)) => lost::keep_empty_sets(plan.as_ref(), aggregate),
-            _ => (),
+        if let Some(PhysicalPlanType::Sort(sort)) = &mut node.physical_plan_type {
+            sort.dynamic_filter = None;
         }
-        Ok(match WideLimits::of(plan.as_ref()) {
-            Some(limits) => limits.around(node),
+        Ok(match Lost::of(plan.as_ref()) {
+            Some(lost) => lost.around(node),
             None => node,
         })
     }
@@ -100,7 +93,12 @@ impl PhysicalProtoConverterExtension for Fixed {
         if matches!(proto.expr_type, Some(ExprType::DynamicFilter(_))) {
             return Err(DataFusionError::Plan("it has a filter that is learnt while the task runs".to_owned()));
         }
-        parse_physical_expr_with_converter(proto, schema, context, self)
+        let expr = parse_physical_expr_with_converter(proto, schema, context, self)?;
+        let cast = expr.downcast_ref::<CastExpr>().filter(|cast| *cast.cast_type() == DataType::Float16);
+        match cast.and_then(|cast| cast.expr().downcast_ref::<Literal>()) {
+            Some(literal) => Ok(lit(literal.value().cast_to(&DataType::Float16)?)),
+            None => Ok(expr),
+        }
     }
 
     fn physical_expr_to_proto(
@@ -108,7 +106,7 @@ impl PhysicalProtoConverterExtension for Fixed {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalExprNode> {
-        // Floats of 16 bits are encoded as of 32, and decoded as such.
+        // DataFusion encodes floats of 16 bits as of 32, and decodes them as such: a cast says more, which is undone in decoding.
         let literal = expr.downcast_ref::<Literal>().map(Literal::value);
         if let Some(ScalarValue::Float16(value)) = literal {
             let wide: Arc<dyn PhysicalExpr> = lit(ScalarValue::Float32(value.map(f32::from)));
@@ -186,7 +184,7 @@ impl PhysicalExtensionCodec for ConunCodec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match inputs {
             [] => (),
-            [operator] => return WideLimits::restore(buf, operator),
+            [operator] => return Lost::restore(buf, operator),
             _ => return Err(malformed("extension", "it has several inputs")),
         }
         let node = ReaderNode::decode(buf).map_err(|e| malformed("BlockReaderExec", &e.to_string()))?;

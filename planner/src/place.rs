@@ -5,10 +5,7 @@ use std::{fmt, ops::ControlFlow};
 use datafusion::{
     logical_expr::ScalarUDF,
     sql::sqlparser::{
-        ast::{
-            Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor,
-            visit_expressions,
-        },
+        ast::{Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor},
         dialect::GenericDialect,
         tokenizer::{Location, Token, Tokenizer},
     },
@@ -40,18 +37,49 @@ impl Place {
     }
 }
 
+/// What a statement is made of, as far as places are asked for.
+enum Part<'a> {
+    Expr(&'a Expr),
+    Relation(&'a ObjectName),
+    Factor(&'a TableFactor),
+    Query(&'a Query),
+}
+
+/// The first of the places that `find` gives for the parts of `statement`.
+fn first(statement: &Statement, find: impl Fn(Part) -> Option<Place>) -> Option<Place> {
+    struct Parts<F>(F, Vec<Place>);
+    impl<F: Fn(Part) -> Option<Place>> Parts<F> {
+        fn see(&mut self, part: Part) -> ControlFlow<()> {
+            self.1.extend((self.0)(part));
+            ControlFlow::Continue(())
+        }
+    }
+    impl<F: Fn(Part) -> Option<Place>> Visitor for Parts<F> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            self.see(Part::Expr(expr))
+        }
+        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+            self.see(Part::Relation(relation))
+        }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            self.see(Part::Factor(factor))
+        }
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            self.see(Part::Query(query))
+        }
+    }
+    let mut parts = Parts(find, Vec::new());
+    let _all = statement.visit(&mut parts);
+    parts.1.into_iter().min()
+}
+
 /// The first call that is `wanted`. Those of views have no place.
 pub(crate) fn of_call(statement: &Statement, wanted: impl Fn(&Function) -> bool) -> Option<Place> {
-    let mut places = Vec::new();
-    let _all = visit_expressions(statement, |expr| {
-        if let Expr::Function(call) = expr
-            && wanted(call)
-        {
-            places.extend(Place::of_name(&call.name));
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    places.into_iter().min()
+    first(statement, |part| match part {
+        Part::Expr(Expr::Function(call)) if wanted(call) => Place::of_name(&call.name),
+        _ => None,
+    })
 }
 
 /// The first call of `function`, by any of its names.
@@ -68,65 +96,32 @@ pub(crate) fn name_of(call: &Function) -> String {
 
 /// The first relation or table function called `name`.
 pub(crate) fn of_relation(statement: &Statement, name: &str) -> Option<Place> {
-    struct Relations<'a>(&'a str, Vec<Place>);
-    impl Relations<'_> {
-        fn see(&mut self, name: &ObjectName) -> ControlFlow<()> {
-            let last = name.0.last().and_then(ObjectNamePart::as_ident);
-            if last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(self.0)) {
-                self.1.extend(Place::of_name(name));
-            }
-            ControlFlow::Continue(())
+    let is_called = |of: &ObjectName| {
+        let last = of.0.last().and_then(ObjectNamePart::as_ident);
+        last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(name))
+    };
+    first(statement, |part| match part {
+        Part::Relation(of) | Part::Factor(TableFactor::Function { name: of, .. }) if is_called(of) => {
+            Place::of_name(of)
         }
-    }
-    impl Visitor for Relations<'_> {
-        type Break = ();
-        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
-            self.see(relation)
-        }
-        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            match factor {
-                TableFactor::Function { name, .. } => self.see(name),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    let mut relations = Relations(name, Vec::new());
-    let _all = statement.visit(&mut relations);
-    relations.1.into_iter().min()
+        _ => None,
+    })
 }
 
 /// The first table of which a sample is asked for.
 pub(crate) fn of_sample(statement: &Statement) -> Option<Place> {
-    struct Samples(Vec<Place>);
-    impl Visitor for Samples {
-        type Break = ();
-        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            if let TableFactor::Table { name, sample: Some(_), .. } = factor {
-                self.0.extend(Place::of_name(name));
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut samples = Samples(Vec::new());
-    let _all = statement.visit(&mut samples);
-    samples.0.into_iter().min()
+    first(statement, |part| match part {
+        Part::Factor(TableFactor::Table { name, sample: Some(_), .. }) => Place::of_name(name),
+        _ => None,
+    })
 }
 
 /// The first `WITH RECURSIVE`.
 pub(crate) fn of_recursion(statement: &Statement) -> Option<Place> {
-    struct Recursion(Vec<Place>);
-    impl Visitor for Recursion {
-        type Break = ();
-        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-            if let Some(with) = query.with.as_ref().filter(|with| with.recursive) {
-                self.0.extend(Place::of(with.with_token.0.span.start));
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut recursion = Recursion(Vec::new());
-    let _all = statement.visit(&mut recursion);
-    recursion.0.into_iter().min()
+    first(statement, |part| match part {
+        Part::Query(Query { with: Some(with), .. }) if with.recursive => Place::of(with.with_token.0.span.start),
+        _ => None,
+    })
 }
 
 /// The first word of `sql`, where the whole statement is at fault.

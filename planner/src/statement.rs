@@ -97,6 +97,13 @@ fn no_query(statement: &Statement, sql: &str) -> Error {
     let instead = match construct.as_str() {
         "COPY" => "write an answer to a file with: conun sql -o FILE",
         "DROP" => "remove a table with: conun rm TABLE",
+        "BEGIN" | "START" | "COMMIT" | "ROLLBACK" => {
+            "leave it out: a statement reads one version of each table from first to last"
+        }
+        "USE" => "leave it out: there is one schema, whose tables are listed by: conun tables",
+        "PREPARE" | "EXECUTE" | "DEALLOCATE" => {
+            "write the values into the statement; clients prepare statements through Flight SQL"
+        }
         "SET" | "RESET" => "settings are the same on every node, so that answers are; see docs/DETERMINISM.md",
         _ => "store data with: conun put TABLE PATH",
     };

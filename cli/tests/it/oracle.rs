@@ -37,6 +37,9 @@ fn a_network_answers_as_one_process_does() {
     for sql in [
         "select name from airlines where carrier = (select carrier from flights)",
         "select (select faa from airports where lat > 20), count(*) from flights",
+        "select carrier, (select 1 union all select 2) from airlines",
+        "select (select a.x from (select max(month) x from flights) a full join (select -1 y) b on a.x = b.y) from airlines",
+        "select (select x from (select max(month) x from flights) s group by grouping sets ((x), ())) from airlines",
     ] {
         assert_fails(&run(&["sql", "--local", "-c", &files, "-c", sql]), 3, &["more than one row"]);
         assert_fails(&net.conun(&["sql", "-c", sql]), 3, &["more than one row"]);

@@ -95,3 +95,37 @@ select count(*), (select name from airlines where carrier = 'no such') from flig
 select month, carrier from flights where day > 30 union all by name select carrier, name z from airlines order by 1, 2, 3
 select carrier from airlines where arrow_cast(length(name), 'Float16') in (arrow_cast(17.0, 'Float16'), arrow_cast(20.0, 'Float16')) order by 1
 select month, carrier, sum(n) over (order by n range between 30 preceding and 10 preceding) s from (select month, carrier, count(*) n from flights group by 1, 2) order by 1, 2
+select distinct on (carrier) carrier, (select max(month) from flights) m, day from flights order by carrier, day desc
+select carrier, month, sum(day + (select max(day) from flights)) from flights group by rollup(carrier, month) order by 1, 2
+select carrier, (select max(month) from flights f where f.carrier = a.carrier) m from airlines a order by (select max(month) from flights f where f.carrier = a.carrier), 1
+select carrier c from airlines intersect select carrier from airlines order by 1
+select a.carrier c from airlines a left join airlines b on a.carrier = b.carrier order by 1
+select a.carrier c, b.carrier d from airlines a full join airlines b on a.carrier = b.carrier order by c, d
+select count(*) from airlines a left join airlines b on a.carrier = b.carrier
+select a.carrier from airlines a where not exists (select 1 from airlines b where a.carrier = b.carrier and b.name > a.name) order by 1
+select v.n, a.name from (values ('AA'), ('zz')) v(n) left join airlines a on a.carrier = v.n order by 1
+select * from (values ('AA'), ('zz')) v(n) where n in (select carrier from airlines) order by 1
+select p.manufacturer, count(*) from planes p where p.tailnum in (select tailnum from planes where seats > 200) group by 1 order by 1
+select tailnum from planes where engines = 4 or tailnum in (select tailnum from planes where seats > 300) order by 1 limit 20
+select carrier, rank() over (order by carrier) from (select a.carrier c1, b.carrier from airlines a full join airlines b on a.carrier = b.carrier)
+select * from (select max(flight) m from flights) a full join (select count(*) n from planes) b on a.m = b.n order by 1
+select count(*) from (select count(*) n from flights) a full join (select count(*) n from planes) b on a.n = b.n
+select carrier from airlines intersect select carrier from airlines union all select 'x' order by 1
+select x.carrier from (select a.carrier from airlines a left join airlines b on a.carrier = b.carrier) x cross join (select max(flight) from flights) y order by 1
+select a.carrier, b.name from airlines a left join (select * from airlines where name like 'A%') b on a.carrier = b.carrier where a.carrier > 'D' order by 1 limit 5 offset 1
+select x.c, y.carrier from (select carrier c from airlines intersect select carrier from airlines) x join airlines y on x.c < y.carrier order by 1, 2
+select a.carrier, count(f.n) from airlines a left join (select carrier, count(*) n from flights group by 1) f on a.carrier = f.carrier group by 1 order by 1
+select month, carrier, rank() over (partition by month order by carrier) r from (select month, carrier, count(*) n from flights group by 1, 2) where month = 2 order by 2
+select month, carrier, row_number() over (partition by carrier, month order by n) r from (select month, carrier, count(*) n from flights group by 1, 2) where month = 2 order by 2
+select carrier, max(n) over (partition by month) r from (select month, carrier, count(*) n from flights group by 1, 2) where month = 2 order by 1
+select distinct carrier, s from (select carrier, count(*) over (partition by carrier) s from airlines where carrier = 'B6')
+select month, carrier, row_number() over (partition by carrier order by month) r from (select month, carrier, count(*) n from flights group by 1, 2) where carrier = 'AA' order by 1
+select name c, rank() over (partition by name order by name) e from airlines where name = 'Delta Air Lines Inc.'
+select distinct month, max(dep_delay) over (partition by month) r from flights where month = 2
+select a.month, b.name, sum(a.n) over (partition by a.carrier order by a.month) x, count(*) over (partition by b.carrier order by a.month) r from (select month, carrier, count(*) n from flights group by 1, 2) a join airlines b on a.carrier = b.carrier order by 2, 1
+select x.carrier, sum(x.n) over (partition by x.carrier order by y.carrier, x.month) s from (select month, carrier, count(*) n from flights group by 1, 2) x join airlines y on x.carrier = y.carrier order by 1, 2
+select month, sum(n) over (partition by k, k2 order by month) s from (select month, count(*) n, carrier k, carrier k2 from flights group by 1, 3) order by 1, 2
+select x.month, x.carrier, row_number() over (partition by y.carrier, x.month order by x.n) a, count(*) over (partition by x.carrier, y.month) b from (select month, carrier, count(*) n from flights group by 1, 2) x join (select month, carrier, count(*) n from flights group by 1, 2) y on x.carrier = y.carrier and x.month = y.month order by 1, 2
+select distinct x from (select sum(a) over (partition by a order by t) x, row_number() over (partition by b order by t) r from (select tailnum t, count(*) a, count(*) b from flights group by 1)) where r < 3 order by 1 limit 50
+select f.month, count(*) from flights f left semi join (select c from (select carrier c, sum(l) s from (select b.carrier, b.name, min(length(b.carrier)) over (partition by b.carrier) l from airlines b where b.carrier = 'B6') group by carrier, name) where s = 2) s on f.carrier = s.c group by 1 order by 1
+select c, count(*) from (select r.dest c, p.tailnum d from (select * from flights where month = 1) r right join planes p on r.tailnum = p.tailnum and p.seats is null where not exists (select 1 from flights s where s.hour = r.hour and s.day < r.day) except all select origin, tailnum from (select distinct on (origin) origin, tailnum from flights order by origin, tailnum, flight) x) group by c order by 1

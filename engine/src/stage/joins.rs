@@ -50,7 +50,8 @@ fn sides(plan: &Arc<dyn ExecutionPlan>) -> Option<Sides> {
     join.null_aware.then(|| (Arc::clone(join.left()), Arc::clone(join.right())))
 }
 
-fn remembers_left(join: JoinType) -> bool {
+/// Whether a join emits rows of its left side once the whole right side was seen.
+pub(super) fn remembers_left(join: JoinType) -> bool {
     match join {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
         JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,

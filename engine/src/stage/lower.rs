@@ -12,6 +12,8 @@ use datafusion::{
     physical_plan::{ExecutionPlan, Partitioning, repartition::RepartitionExec},
 };
 
+use super::disguise;
+
 /// A plan for volunteers.
 #[derive(Debug)]
 pub(super) struct Lowered {
@@ -28,7 +30,8 @@ pub(super) fn lower(root: &Arc<dyn ExecutionPlan>, find: FindBlocks<'_>) -> Resu
     let hash = shuffle_partitioning(root)?;
     let [child] = root.children().try_into().map_err(|_| Error::internal("a stage's writer has one input"))?;
     let mut blocks = Vec::new();
-    let child = replace_readers(Arc::clone(child), find, &mut blocks)?;
+    let child = disguise::lift(Arc::clone(child)).map_err(|e| conun_planner::plan_error(&e))?;
+    let child = replace_readers(child, find, &mut blocks)?;
     let (plan, output) = match hash {
         Some((partitioning, n)) => {
             let plan = RepartitionExec::try_new(child, partitioning).map_err(|e| conun_planner::plan_error(&e))?;

@@ -5,6 +5,7 @@
 //! no virtual executor and no port: a verdict is handed in as the one task status that the graph needs.
 //! What it must not know: nodes, replicas, votes. To the graph there is one executor, called [`EXECUTOR`].
 
+mod disguise;
 mod joins;
 mod lower;
 mod orders;

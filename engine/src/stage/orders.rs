@@ -1,41 +1,106 @@
-//! Orders that an exchange keeps inside one process, and loses between tasks.
+//! What an exchange keeps inside one process, and loses between tasks: the order of rows, which columns are constant and which are
+//! equal to each other.
 //!
-//! DataFusion relies on a hash `RepartitionExec` of one input partition (or one that merges) to hand rows on in the order in which they
-//! came: a window that is partitioned by what an earlier one is ordered by needs no sort of its own then. Between tasks there
-//! is no order, and Ballista's readers promise none. So where somebody above needs it, rows are sorted again.
+//! DataFusion relies on all of it. A window that is partitioned by what an earlier one is ordered by has no sort of its own, nor has one that
+//! is partitioned by a column which a filter fixed. The reader of another stage knows nothing of that. So where an operator could not rely
+//! on its input any longer, rows are sorted by all that it asks for.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use conun_types::Result;
-use datafusion::physical_expr_common::sort_expr::OrderingRequirements;
-use datafusion::physical_plan::{
-    ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode,
-    repartition::RepartitionExec, sorts::sort::SortExec,
+use datafusion::{
+    common::tree_node::{Transformed, TransformedResult, TreeNode},
+    error::Result,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_expr::{EquivalenceProperties, LexOrdering, LexRequirement, OrderingRequirements},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
+        coalesce_partitions::CoalescePartitionsExec,
+        execution_plan::ChildrenPropertiesMode,
+        repartition::RepartitionExec,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+    },
 };
 
-/// `plan` with sorts above the exchanges whose order is needed.
-pub(super) fn restore_orders(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    restore(plan, false).map_err(|e| conun_planner::plan_error(&e))
+/// `plan` with sorts where its stages need them.
+pub(super) fn restore_orders(plan: Arc<dyn ExecutionPlan>) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
+    let uncut = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<Cut>() {
+        Some(cut) => Ok(Transformed::yes(Arc::clone(&cut.input))),
+        None => Ok(Transformed::no(node)),
+    };
+    restored(plan).and_then(|plan| plan.transform_up(uncut).data()).map_err(|e| conun_planner::plan_error(&e))
 }
 
-/// `needed`: whether an operator above relies on the order of `plan`'s rows.
-fn restore(plan: Arc<dyn ExecutionPlan>, needed: bool) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let exchange = plan.is::<RepartitionExec>();
-    let order = plan.output_ordering().filter(|_| exchange && needed).cloned();
-    let (keeps, requires) = (plan.maintains_input_order(), plan.required_input_ordering());
-    let children = plan.children().into_iter().cloned().zip(keeps.into_iter().zip(requires));
-    let children = children.map(|(child, (keeps, requires))| {
-        let required = matches!(requires, Some(OrderingRequirements::Hard(_)));
-        restore(child, required || (needed && keeps && !exchange))
+/// The same, with a [`Cut`] where stages end.
+fn restored(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let ends_below = plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
+    let children = plan.children().into_iter().cloned().zip(plan.required_input_ordering());
+    let children = children.map(|(child, requires)| {
+        let child = restored(child)?;
+        let child = if ends_below { Cut::below(child) } else { child };
+        match requires {
+            Some(OrderingRequirements::Hard(alternatives)) => ordered(child, alternatives),
+            _ => Ok(child),
+        }
     });
-    let children = children.collect::<datafusion::error::Result<Vec<_>>>()?;
+    let children = children.collect::<Result<Vec<_>>>()?;
     let unchanged = plan.children().into_iter().zip(&children).all(|(before, after)| Arc::ptr_eq(before, after));
     let plan = match unchanged {
         true => plan,
         false => plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?,
     };
-    Ok(match order {
-        Some(order) => Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true)),
-        None => plan,
-    })
+    Ok(if plan.is::<RepartitionExec>() { Cut::below(plan) } else { plan })
+}
+
+/// `child` by the first of the orders that an operator asks for, which is the whole one: a window asks for its keys and its
+/// order, or else for its order.
+fn ordered(child: Arc<dyn ExecutionPlan>, alternatives: Vec<LexRequirement>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(whole) = alternatives.into_iter().next() else { return Ok(child) };
+    if child.equivalence_properties().ordering_satisfy_requirement(whole.clone())? {
+        return Ok(child);
+    }
+    // A sort by less is no use below another one.
+    let sort = child.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none());
+    let input = sort.map_or(&child, |sort| sort.input());
+    let order = LexOrdering::from(whole);
+    let keeps = input.output_partitioning().partition_count() == child.output_partitioning().partition_count();
+    Ok(Arc::new(SortExec::new(order, Arc::clone(input)).with_preserve_partitioning(keeps)))
+}
+
+/// Its input as another stage reads it: of an ordered one, the blocks are ordered.
+#[derive(Debug)]
+struct Cut {
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl Cut {
+    fn below(input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        // An exchange orders nothing, whatever it says of one process.
+        let order = input.output_ordering().filter(|_| !input.is::<RepartitionExec>()).cloned();
+        let known = EquivalenceProperties::new_with_orderings(input.schema(), order);
+        let properties = input.properties().as_ref().clone().with_eq_properties(known);
+        Arc::new(Self { input, properties: Arc::new(properties) })
+    }
+}
+
+impl DisplayAs for Cut {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cut")
+    }
+}
+
+impl ExecutionPlan for Cut {
+    fn name(&self) -> &'static str {
+        "Cut"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    conun_executor::one_input_plan!(|this, input| Self { input, properties: Arc::clone(&this.properties) });
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
+    }
 }

@@ -1,11 +1,6 @@
-//! Where a plan is cut into stages: Ballista's planner, kept from one of its choices.
-//!
-//! Ballista makes a broadcast of a partitioned join whose smaller side it takes for less than 128 MiB, but leaves both sides'
-//! exchanges where they are: rows are partitioned all the same, gathered again by one more stage, and every task builds a
-//! table of all of them. What is small enough for a broadcast DataFusion has found before, without exchanges; so partitioned
-//! joins stay what they are. Ballista goes by the sizes of a join's sides, hence these are hidden while it cuts.
+//! Where a plan is cut into stages: Ballista's planner, kept from decisions that DataFusion took already ([`super::disguise`]).
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use ballista_core::{
     JobId,
@@ -16,17 +11,17 @@ use ballista_scheduler::planner::{DefaultDistributedPlanner, DistributedPlanner}
 use datafusion::{
     common::{
         config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode},
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
-    execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-        execution_plan::ChildrenPropertiesMode,
-        joins::{HashJoinExec, PartitionMode},
+        Distribution, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+        execution_plan::ChildrenPropertiesMode, repartition::RepartitionExec,
     },
 };
 
-/// Ballista's planner, which does not know how large the sides of partitioned joins are.
+use super::disguise;
+
+/// Ballista's planner.
 pub(super) struct Planner(DefaultDistributedPlanner);
 
 impl Planner {
@@ -42,67 +37,47 @@ impl DistributedPlanner for Planner {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Vec<Arc<dyn ShuffleWriter>>> {
-        let plan = plan.transform_up(hide_sizes).data()?;
+        let plan = disguise::for_cutting(plan)?;
         let stages = self.0.plan_query_stages(job_id, plan, config)?;
-        stages.into_iter().map(shown).collect()
+        stages.into_iter().map(stage).collect()
     }
 }
 
-const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-
-fn hide_sizes(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let partitioned = |join: &HashJoinExec| *join.partition_mode() == PartitionMode::Partitioned && !join.null_aware;
-    if !plan.downcast_ref::<HashJoinExec>().is_some_and(partitioned) {
-        return Ok(Transformed::no(plan));
-    }
-    let hidden =
-        plan.children().into_iter().map(|side| Arc::new(Unmeasured { input: Arc::clone(side) }) as _).collect();
-    Ok(Transformed::yes(plan.replace_children(hidden, RECOMPUTE)?))
-}
-
-/// The same stage without what hid sizes.
-fn shown(writer: Arc<dyn ShuffleWriter>) -> Result<Arc<dyn ShuffleWriter>> {
-    let strip = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<Unmeasured>() {
-        Some(hidden) => Ok(Transformed::yes(Arc::clone(&hidden.input))),
-        None => Ok(Transformed::no(plan)),
+/// A stage as it is run.
+fn stage(writer: Arc<dyn ShuffleWriter>) -> Result<Arc<dyn ShuffleWriter>> {
+    let input = |input: &Arc<dyn ExecutionPlan>| {
+        let input = disguise::until_lowered(without_exchanges(Arc::clone(input))?)?;
+        check_gathered(&input)?;
+        Ok(input)
     };
-    let inputs = writer.children().into_iter().map(|input| Arc::clone(input).transform_up(strip).data());
-    let inputs = inputs.collect::<datafusion::error::Result<Vec<_>>>()?;
+    let inputs = writer.children().into_iter().map(input).collect::<Result<Vec<_>>>()?;
     let writer: Arc<dyn ExecutionPlan> = writer;
-    let writer = writer.replace_children(inputs, RECOMPUTE)?;
+    let writer = writer.replace_children(inputs, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
     let plain = writer.downcast_ref::<ShuffleWriterExec>().map(ShuffleWriter::clone_box);
     let sorted = || writer.downcast_ref::<SortShuffleWriterExec>().map(ShuffleWriter::clone_box);
     plain.or_else(sorted).ok_or_else(|| BallistaError::Internal(format!("a stage ends in {}", writer.name())))
 }
 
-/// Its input, of a size that nobody knows.
-#[derive(Debug)]
-struct Unmeasured {
-    input: Arc<dyn ExecutionPlan>,
+/// `plan` without exchanges inside the stage. All that DataFusion planned are where stages end; Ballista plans another where
+/// an operator relies on rows being together by a column that equals the one they were exchanged by, which readers do not know.
+fn without_exchanges(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| match node.downcast_ref::<RepartitionExec>() {
+        Some(exchange) => Ok(Transformed::yes(Arc::clone(exchange.input()))),
+        None => Ok(Transformed::no(node)),
+    })
+    .data()
 }
 
-impl DisplayAs for Unmeasured {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Unmeasured")
-    }
-}
-
-impl ExecutionPlan for Unmeasured {
-    fn name(&self) -> &'static str {
-        "Unmeasured"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    conun_executor::one_input_plan!(|_, input| Self { input });
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> datafusion::error::Result<SendableRecordBatchStream> {
-        self.input.execute(partition, context)
-    }
+/// Fails where an operator asks for all rows and would get a part: tasks would answer for theirs, and replicas agree.
+fn check_gathered(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    plan.apply(|node| {
+        let asked = node.input_distribution_requirements().into_per_child();
+        let parts = node.children().into_iter().map(|child| child.output_partitioning().partition_count());
+        if asked.iter().zip(parts).any(|(asked, parts)| matches!(asked, Distribution::SinglePartition) && parts > 1) {
+            let name = node.name();
+            return Err(datafusion::error::DataFusionError::Internal(format!("{name} would get a part of its rows")));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }

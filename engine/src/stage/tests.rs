@@ -163,13 +163,39 @@ async fn an_order_that_an_exchange_loses_is_restored_where_it_is_needed() {
     let windows = "sum(n) over (partition by k), count(*) over (order by k, v rows 5 preceding)";
     let tasks = drive(&mut graph(&format!("select k, {windows} from {grouped}"), 3).await, false);
     let last = tasks.last().map(|(_, _, plan)| plan.clone()).unwrap();
-    let sorted = last.lines().position(|line| line.contains("SortExec"));
-    assert!(last.contains("WindowAggExec") && sorted.is_some(), "{last}");
+    let line =
+        |operator: &str| last.lines().position(|line| line.contains(operator)).unwrap_or_else(|| panic!("{last}"));
+    assert!(line("WindowAggExec") < line("SortExec") && line("SortExec") < line("BlockReaderExec"), "{last}");
     // Sums by a key need no order.
     let sums = format!("select k, sum(c) from (select k, count(*) over (order by k, v) c from {grouped}) group by k");
     let tasks = drive(&mut graph(&sums, 3).await, false);
     let last = &tasks.last().unwrap().2;
     assert!(last.contains("AggregateExec") && !last.contains("SortExec"), "{last}");
+}
+
+#[tokio::test]
+async fn a_join_that_remembers_its_left_side_is_one_task_where_both_sides_have_one_partition() {
+    for join in ["left join", "full join", "left semi join", "left anti join"] {
+        let sql = format!("select s.k from small s {join} small b on s.k = b.k order by s.k");
+        let tasks = drive(&mut graph(&sql, 1).await, false);
+        let [(_, _, plan)] = tasks.as_slice() else { panic!("{join}: {tasks:?}") };
+        assert!(plan.contains("mode=CollectLeft") && !plan.contains("Kept"), "{join}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn columns_that_a_filter_fixed_or_a_join_made_equal_are_sorted_by_in_a_stage_that_does_not_know() {
+    for sql in [
+        "select k, rank() over (partition by k order by v) from t where k = 2",
+        "select k, max(v) over (partition by k) from t where k = 2",
+        "select t.v, sum(t.v) over (partition by t.k order by t.v), count(*) over (partition by u.k order by t.v) \
+            from t join u on t.k = u.k",
+    ] {
+        let tasks = drive(&mut graph(sql, 3).await, false);
+        let last = &tasks.last().unwrap().2;
+        assert!(last.contains("WindowAggExec") && last.contains("SortExec: expr=[k@"), "{sql}: {last}");
+        assert!(!last[1..].contains("RepartitionExec"), "{sql}: {last}");
+    }
 }
 
 #[tokio::test]

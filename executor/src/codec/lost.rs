@@ -16,36 +16,49 @@ use prost::Message;
 
 use super::malformed;
 
-/// An operator whose limits do not fit 32 bits, as an extension around it: the operator itself with limits cut off is the only input.
+/// Most grouping sets without a column: each is one row of the answer, all of them the same.
+const MOST_SETS: u32 = 1 << 12;
+
+/// What an operator loses, as an extension around it: the operator itself, as it is encoded, is the only input.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct WideLimits {
+pub(super) struct Lost {
+    /// Rows to leave out and to give, where the numbers do not fit 32 bits.
     #[prost(uint64, tag = "1")]
     skip: u64,
     #[prost(uint64, optional, tag = "2")]
     fetch: Option<u64>,
+    /// Grouping sets, where none has a column: DataFusion lists which columns each leaves out.
+    #[prost(uint32, tag = "3")]
+    sets: u32,
 }
 
-impl WideLimits {
-    /// Of `operator`, if they are lost otherwise.
+impl Lost {
+    /// What `operator` loses, if anything.
     pub(super) fn of(operator: &dyn ExecutionPlan) -> Option<Self> {
         let skip = operator.downcast_ref::<GlobalLimitExec>().map_or(0, GlobalLimitExec::skip);
         let fetch = operator.fetch();
-        let is_wide = fetch.unwrap_or(0).max(skip) > u32::MAX as usize;
-        is_wide.then(|| Self { skip: skip as u64, fetch: fetch.map(|fetch| fetch as u64) })
+        if fetch.unwrap_or(0).max(skip) > u32::MAX as usize {
+            return Some(Self { skip: skip as u64, fetch: fetch.map(|fetch| fetch as u64), sets: 0 });
+        }
+        let group = operator.downcast_ref::<AggregateExec>().map(AggregateExec::group_expr);
+        let group = group.filter(|group| group.expr().is_empty() && group.has_grouping_set())?;
+        Some(Self { skip: 0, fetch: None, sets: group.groups().len() as u32 })
     }
 
-    /// The node of `operator` with these limits.
+    /// The node of `operator` with it.
     pub(super) fn around(&self, operator: protobuf::PhysicalPlanNode) -> protobuf::PhysicalPlanNode {
         let extension = protobuf::PhysicalExtensionNode { node: self.encode_to_vec(), inputs: vec![operator] };
         protobuf::PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(extension)) }
     }
 
-    /// `operator` with the limits that `bytes` are.
+    /// `operator` with what `bytes` say that it lost.
     pub(super) fn restore(bytes: &[u8], operator: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let limits = Self::decode(bytes).map_err(|e| malformed("limits", &e.to_string()))?;
-        let rows =
-            |number: u64| usize::try_from(number).map_err(|_| malformed("limits", "more rows than there can be"));
-        let (skip, fetch) = (rows(limits.skip)?, limits.fetch.map(rows).transpose()?);
+        let lost = Self::decode(bytes).map_err(|e| malformed("extension", &e.to_string()))?;
+        if let Some(aggregate) = operator.downcast_ref::<AggregateExec>().filter(|_| lost.sets > 0) {
+            return with_empty_sets(aggregate, lost.sets);
+        }
+        let rows = |number: u64| usize::try_from(number).map_err(|_| malformed("limit", "more rows than there can be"));
+        let (skip, fetch) = (rows(lost.skip)?, lost.fetch.map(rows).transpose()?);
         if let Some(limit) = operator.downcast_ref::<GlobalLimitExec>() {
             let mut restored = GlobalLimitExec::new(limit.input().clone(), skip, fetch);
             restored.set_required_ordering(limit.required_ordering().clone());
@@ -56,44 +69,33 @@ impl WideLimits {
             restored.set_required_ordering(limit.required_ordering().clone());
             return Ok(Arc::new(restored));
         }
-        operator.with_fetch(fetch).ok_or_else(|| malformed("limits", &format!("{} takes none", operator.name())))
+        operator.with_fetch(fetch).ok_or_else(|| malformed("limit", &format!("{} has none", operator.name())))
     }
 }
 
-/// Puts the number of grouping sets into the node of an aggregate where none of them has a column: DataFusion lists which columns each
-/// leaves out, so that nothing is left of them.
-pub(super) fn keep_empty_sets(operator: &dyn ExecutionPlan, node: &mut protobuf::AggregateExecNode) {
-    let group = operator.downcast_ref::<AggregateExec>().map(AggregateExec::group_expr);
-    if let Some(group) = group.filter(|group| group.expr().is_empty() && group.has_grouping_set()) {
-        node.groups = vec![false; group.groups().len()];
+/// `aggregate`, which has no columns, over `sets` grouping sets.
+fn with_empty_sets(aggregate: &AggregateExec, sets: u32) -> Result<Arc<dyn ExecutionPlan>> {
+    if sets > MOST_SETS || !aggregate.group_expr().expr().is_empty() {
+        return Err(malformed("AggregateExec", &format!("{sets} grouping sets without columns")));
     }
-}
-
-/// Takes that number out of `node` again, which DataFusion would divide by the number of columns.
-///
-/// # Errors
-/// Where the sets do not fit the columns.
-pub(super) fn take_empty_sets(node: &mut protobuf::AggregateExecNode) -> Result<usize> {
-    let (columns, sets) = (node.group_expr.len(), node.groups.len());
-    let fits = if columns == 0 { sets == 0 || node.has_grouping_set } else { sets % columns == 0 };
-    let leaves_out = node.groups.contains(&true) || !node.null_expr.is_empty();
-    if !fits || (leaves_out && node.null_expr.len() != columns) {
-        return Err(malformed("AggregateExec", "its grouping sets have other columns than it has"));
-    }
-    Ok(if columns == 0 { std::mem::take(&mut node.groups).len() } else { 0 })
-}
-
-/// `operator` with that number of grouping sets, none with a column.
-pub(super) fn restore_empty_sets(operator: Arc<dyn ExecutionPlan>, sets: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    let Some(aggregate) = operator.downcast_ref::<AggregateExec>().filter(|_| sets > 0) else { return Ok(operator) };
-    let group = PhysicalGroupBy::new(Vec::new(), Vec::new(), vec![Vec::new(); sets], true);
     let restored = AggregateExec::try_new(
         *aggregate.mode(),
-        group,
+        PhysicalGroupBy::new(Vec::new(), Vec::new(), vec![Vec::new(); sets as usize], true),
         aggregate.aggr_expr().to_vec(),
         aggregate.filter_expr().to_vec(),
         aggregate.input().clone(),
         aggregate.input_schema(),
     )?;
     Ok(Arc::new(restored.with_limit_options(aggregate.limit_options())))
+}
+
+/// Fails where the grouping sets of `node` do not fit its columns, by which DataFusion divides and indexes them.
+pub(super) fn check_grouping_sets(node: &protobuf::AggregateExecNode) -> Result<()> {
+    let (columns, flags) = (node.group_expr.len(), node.groups.len());
+    let fits = flags.checked_rem(columns).map_or(flags == 0, |rest| rest == 0);
+    let leaves_out = node.groups.contains(&true) || !node.null_expr.is_empty();
+    if !fits || (leaves_out && node.null_expr.len() != columns) {
+        return Err(malformed("AggregateExec", "its grouping sets have other columns than it has"));
+    }
+    Ok(())
 }

@@ -62,6 +62,7 @@ fn aggregates(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
 #[tokio::test]
 async fn floats_of_16_bits_stay_as_small() {
     for sql in [
+        "lag(arrow_cast(v, 'Float16'), 1, arrow_cast(2.5, 'Float16')) over (order by v)",
         "arrow_cast(v, 'Float16') in (arrow_cast(2.5, 'Float16'), arrow_cast(null, 'Float16'))",
         "arrow_cast(2.5, 'Float16')",
     ] {

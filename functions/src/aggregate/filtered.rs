@@ -38,7 +38,9 @@ struct Filtered {
 
 /// All but the condition.
 fn rest<T>(args: &[T]) -> Result<&[T]> {
-    args.get(1..).ok_or_else(|| DataFusionError::Plan("a filtered aggregate without its condition".into()))
+    args.get(1..)
+        .filter(|rest| !rest.is_empty())
+        .ok_or_else(|| DataFusionError::Plan("a filtered aggregate takes a condition and a value".into()))
 }
 
 fn inner_args<'a>(args: AccumulatorArgs<'a>) -> Result<AccumulatorArgs<'a>> {

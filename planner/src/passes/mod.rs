@@ -7,8 +7,8 @@
 //! | [`volatile`] | logical plans | refuses functions of more than their arguments |
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
 //! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
-//! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several |
-//! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows and joins are projected below |
+//! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
+//! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
@@ -44,7 +44,7 @@ use crate::{plan_error, refusal::Refusal};
 /// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
-const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, recursion::refusal];
+const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, single_row::refusal, recursion::refusal];
 
 /// Adds the rewriting passes to a session.
 pub(crate) fn register(state: &mut SessionState) {

@@ -1,17 +1,22 @@
 //! Subqueries that stand for a value, and may give several rows.
 //!
 //! The execution profile has them joined, as one task shares no memory with another. DataFusion then joins every row that they
-//! give, where SQL wants an error: an aggregate around them says so.
+//! give, where SQL wants an error: an aggregate around them says so. Those that refer to the row outside cannot have one, as a row that
+//! nobody refers to would fail: they need an aggregate of their own, and are refused without.
 
 use conun_functions::aggregate::single_value;
+use conun_types::Result;
 use datafusion::{
-    common::{config::ConfigOptions, tree_node::Transformed},
-    error::Result,
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery},
+    common::{Column, config::ConfigOptions, tree_node::Transformed},
+    error::Result as PlanResult,
+    logical_expr::{Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Subquery},
     optimizer::AnalyzerRule,
+    sql::sqlparser::ast::Statement,
 };
 
-/// The pass.
+use crate::refusal::Refusal;
+
+/// The rewriting half.
 #[derive(Debug)]
 pub(crate) struct SingleRow;
 
@@ -20,9 +25,9 @@ impl AnalyzerRule for SingleRow {
         "single_row"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> PlanResult<LogicalPlan> {
         super::rewrite_exprs(plan, |expr| match expr {
-            Expr::ScalarSubquery(subquery) if may_give_several(&subquery) => {
+            Expr::ScalarSubquery(subquery) if !is_correlated(&subquery) && !gives_one(&subquery.subquery, false) => {
                 Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
             }
             _ => Ok(Transformed::no(expr)),
@@ -30,19 +35,51 @@ impl AnalyzerRule for SingleRow {
     }
 }
 
-/// Those of each outer row have an aggregate, or DataFusion does not plan them.
-fn may_give_several(subquery: &Subquery) -> bool {
-    subquery.outer_ref_columns.is_empty() && subquery.subquery.max_rows().is_none_or(|rows| rows > 1)
+fn is_correlated(subquery: &Subquery) -> bool {
+    !subquery.outer_ref_columns.is_empty()
 }
 
-fn checked(subquery: Subquery) -> Result<Subquery> {
+/// Whether `plan` gives one row at most, which is certain; or, where it is `keyed` by the row outside, one for each key.
+/// (DataFusion's `max_rows` is too low for unions of constants, full joins and grouping sets.)
+fn gives_one(plan: &LogicalPlan, keyed: bool) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(_) => true,
+        LogicalPlan::Values(values) => values.values.len() == 1,
+        LogicalPlan::Aggregate(aggregate) => keyed || aggregate.group_expr.is_empty(),
+        LogicalPlan::Limit(limit) => {
+            matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))) || gives_one(&limit.input, keyed)
+        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Window(_) => plan.inputs().iter().all(|input| gives_one(input, keyed)),
+        _ => false,
+    }
+}
+
+fn checked(subquery: Subquery) -> PlanResult<Subquery> {
     let schema = subquery.subquery.schema().clone();
     let (relation, field) = schema.qualified_field(0);
     let value = single_value().call(vec![Expr::from((relation, field))]);
     let name = value.schema_name().to_string();
     let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
         .aggregate(Vec::<Expr>::new(), vec![value])?
-        .project(vec![Expr::Column(name.into()).alias_qualified(relation.cloned(), field.name())])?
+        .project(vec![Expr::Column(Column::new_unqualified(name)).alias_qualified(relation.cloned(), field.name())])?
         .build()?;
     Ok(subquery.with_plan(plan.into()))
+}
+
+/// The first subquery of a plan that refers to the row outside and may give it several rows.
+pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
+    let several = |expr: &Expr| match expr {
+        Expr::ScalarSubquery(subquery) if is_correlated(subquery) && !gives_one(&subquery.subquery, true) => Some(()),
+        _ => None,
+    };
+    Ok(super::find_expr(plan, several)?.map(|()| Refusal {
+        construct: "a subquery for each row".to_owned(),
+        place: None,
+        reason: "may give several values, which no join keeps apart",
+        instead: "aggregate in it, for example: (select max(x) from u where u.k = t.k)",
+    }))
 }

@@ -1,4 +1,4 @@
-//! Subqueries that stand for a value in sorts, aggregates, windows and conditions of joins.
+//! Subqueries that stand for a value in sorts, aggregates, windows, conditions of joins and `DISTINCT ON`.
 //!
 //! Where the execution profile has them joined, DataFusion does so in filters and projections only. So such a value becomes a
 //! column of a projection below.
@@ -12,7 +12,7 @@ use datafusion::{
         tree_node::{Transformed, TransformedResult, TreeNode},
     },
     error::Result,
-    logical_expr::{Expr, LogicalPlan, Projection, expr_rewriter::NamePreserver},
+    logical_expr::{Distinct, Expr, LogicalPlan, Projection, Subquery, expr_rewriter::NamePreserver},
     optimizer::AnalyzerRule,
 };
 
@@ -31,51 +31,83 @@ impl AnalyzerRule for SubqueryPlaces {
 }
 
 fn lowered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let has_place = match &node {
-        LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Join(_) => true,
-        // Sets of keys have no names of their own to keep.
-        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))),
-        _ => false,
-    };
-    if !has_place {
-        return Ok(Transformed::no(node));
+    match &node {
+        LogicalPlan::Sort(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Distinct(Distinct::On(_)) => (),
+        _ => return Ok(Transformed::no(node)),
     }
-    let (schema, names, mut values) = (node.schema().clone(), NamePreserver::new(&node), Vec::new());
+    let (schema, names) = (node.schema().clone(), NamePreserver::new(&node));
+    let mut values = Values { inputs: node.inputs().into_iter().cloned().collect(), of: Vec::new() };
     let replaced = node.map_expressions(|expr| {
+        // Sets of keys have no name that could be kept.
+        if matches!(expr, Expr::GroupingSet(_)) {
+            return Ok(Transformed::no(expr));
+        }
         let name = names.save(&expr);
-        Ok(expr.transform_up(|e| Ok(as_column(e, &mut values)))?.update_data(|e| name.restore(e)))
+        Ok(expr.transform_up(|e| Ok(values.column(e)))?.update_data(|e| name.restore(e)))
     })?;
-    if values.is_empty() {
+    if values.of.is_empty() {
         return Ok(replaced);
     }
-    let (exprs, mut inputs) = (replaced.data.expressions(), owned(replaced.data.inputs()));
-    let Some(first) = inputs.first_mut() else { return Ok(Transformed::no(replaced.data)) };
-    let columns = first.schema().columns().into_iter().map(Expr::Column);
-    let named = values.into_iter().enumerate().map(|(i, value)| value.alias(column(i)));
-    *first = LogicalPlan::Projection(Projection::try_new(columns.chain(named).collect(), Arc::new(first.clone()))?);
-    let node = replaced.data.with_new_exprs(exprs, inputs)?;
-    // All but aggregates hand the new column on.
+    let mut inputs = values.inputs()?;
+    let node = match replaced.data {
+        // It can be made of other expressions only where it sorts by none.
+        LogicalPlan::Distinct(Distinct::On(mut distinct)) => {
+            distinct.input = inputs.pop().map_or(distinct.input, Arc::new);
+            LogicalPlan::Distinct(Distinct::On(distinct))
+        }
+        node => node.with_new_exprs(node.expressions(), inputs)?,
+    };
+    // Some hand the new columns on.
     let columns = schema.columns().into_iter().map(Expr::Column).collect();
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(node))?)))
 }
 
-fn owned(plans: Vec<&LogicalPlan>) -> Vec<LogicalPlan> {
-    plans.into_iter().cloned().collect()
+/// Values that are worked out below a node.
+struct Values {
+    inputs: Vec<LogicalPlan>,
+    /// Each with the input that it joins.
+    of: Vec<(usize, Expr)>,
 }
 
-/// The name of the i-th value below a node.
-fn column(i: usize) -> String {
-    format!("__value_of_subquery_{i}")
-}
-
-/// A column in the place of a subquery, which is one of `values` then.
-fn as_column(expr: Expr, values: &mut Vec<Expr>) -> Transformed<Expr> {
-    if !matches!(expr, Expr::ScalarSubquery(_)) {
-        return Transformed::no(expr);
+impl Values {
+    /// A column in the place of a subquery, if an input has all that it refers to.
+    fn column(&mut self, expr: Expr) -> Transformed<Expr> {
+        let Expr::ScalarSubquery(subquery) = &expr else { return Transformed::no(expr) };
+        let Some(input) = self.inputs.iter().position(|input| has_what(subquery, input)) else {
+            return Transformed::no(expr);
+        };
+        let i = self.of.iter().position(|(_, value)| *value == expr).unwrap_or_else(|| {
+            self.of.push((input, expr));
+            self.of.len() - 1
+        });
+        Transformed::yes(Expr::Column(Column::new_unqualified(name(i))))
     }
-    let i = values.iter().position(|value| *value == expr).unwrap_or_else(|| {
-        values.push(expr);
-        values.len() - 1
-    });
-    Transformed::yes(Expr::Column(Column::new_unqualified(column(i))))
+
+    /// The inputs with the values.
+    fn inputs(self) -> Result<Vec<LogicalPlan>> {
+        let Self { inputs, of } = self;
+        let with_values = |(i, input): (usize, LogicalPlan)| {
+            let columns = input.schema().columns().into_iter().map(Expr::Column);
+            let own = of.iter().enumerate().filter(|(_, (of, _))| *of == i);
+            let exprs = columns.chain(own.map(|(i, (_, value))| value.clone().alias(name(i)))).collect();
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+        };
+        inputs.into_iter().enumerate().map(with_values).collect()
+    }
+}
+
+/// Whether `input` has the columns of the row outside that `subquery` refers to.
+fn has_what(subquery: &Subquery, input: &LogicalPlan) -> bool {
+    subquery.outer_ref_columns.iter().all(|column| match column {
+        Expr::OuterReferenceColumn(_, column) => input.schema().has_column(column),
+        _ => false,
+    })
+}
+
+fn name(i: usize) -> String {
+    format!("__value_of_subquery_{i}")
 }
