@@ -76,6 +76,10 @@ golden! {
         "select k, sum(v + (select max(k) from small)) as s from t group by k",
         "select t.k from t join small on t.k = small.k and t.v > (select max(k) from small)",
     ];
+    nulled_constants: [
+        "select k, v, count(*) as n from t where k = 3 and v > 7 group by rollup(v, k) order by k, v desc",
+        "select b.k, t.v from t left join (select * from small where k = 3) b on t.v = b.k order by b.k, t.v",
+    ];
     // No pass of the planner changes them: order is pinned on nodes.
     pinned: [
         "select * from t limit 10",

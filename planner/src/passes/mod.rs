@@ -9,6 +9,7 @@
 //! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
 //! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
+//! | [`nulled_constants`] | logical plans | columns that a filter fixes are no constants above what makes NULLs of them |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
@@ -18,6 +19,7 @@
 
 pub(crate) mod distinct_order;
 pub(crate) mod moment;
+mod nulled_constants;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
 pub(crate) mod runnable;
@@ -35,6 +37,7 @@ use datafusion::{
     error::Result as PlanResult,
     execution::SessionState,
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
+    optimizer::OptimizerRule,
     physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
@@ -45,6 +48,11 @@ use crate::{plan_error, refusal::Refusal};
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
 const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, single_row::refusal, recursion::refusal];
+
+/// The pass that comes after DataFusion's optimizers.
+pub(crate) fn last() -> Arc<dyn OptimizerRule + Send + Sync> {
+    Arc::new(nulled_constants::NulledConstants)
+}
 
 /// Adds the rewriting passes to a session.
 pub(crate) fn register(state: &mut SessionState) {
