@@ -36,10 +36,7 @@ impl std::str::FromStr for Verify {
             "off" => Ok(Verify::Off),
             "audit" => Ok(Verify::Audit),
             "quorum" => Ok(Verify::Quorum),
-            other => {
-                Err(Error::usage(format!("'{other}' is no way to verify"))
-                    .with_hint("use --verify off, audit or quorum"))
-            }
+            other => Err(Error::usage(format!("'{other}' is no way to verify: use off, audit or quorum"))),
         }
     }
 }

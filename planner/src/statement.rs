@@ -105,6 +105,7 @@ fn no_query(statement: &Statement, sql: &str) -> Error {
             "write the values into the statement; clients prepare statements through Flight SQL"
         }
         "SET" | "RESET" => "settings are the same on every node, so that answers are; see docs/DETERMINISM.md",
+        "DELETE" | "UPDATE" | "MERGE" | "TRUNCATE" => "a table is replaced as a whole: conun put TABLE PATH",
         _ => "store data with: conun put TABLE PATH",
     };
     let reason = "is no query, and only queries run on the network";

@@ -120,7 +120,15 @@ fn rows_have_the_columns_of_the_head_and_the_plot_is_closed() {
 
 #[test]
 fn bad_options_are_refused() {
-    for options in ["--liars 1.5", "--liars 0.6", "--kind other", "--nodes 9", "--job-tasks 0", "--rules nonsense"] {
+    for options in [
+        "--liars 1.5",
+        "--liars 0.6",
+        "--kind other",
+        "--nodes 9",
+        "--job-tasks 0",
+        "--rules nonsense",
+        "--rules {\"liar\":0.3}",
+    ] {
         let words = ["conun-sim", "curve"].into_iter().chain(options.split_whitespace());
         assert!(Cli::try_parse_from(words).is_err(), "{options}");
     }

@@ -8,7 +8,7 @@ use crate::credibility;
 
 /// What a coordinator assumes and demands. Everything else is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// The share of operators that lie, as assumed.
     pub liars: f64,

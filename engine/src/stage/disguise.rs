@@ -25,7 +25,7 @@ use datafusion::{
 
 use super::joins::remembers_left;
 
-const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+pub(super) const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
 
 /// `plan` with its hash joins as Ballista is to see them while it cuts stages.
 ///
@@ -38,11 +38,10 @@ const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPr
 ///   has one partition it is one task, and stays so: the operators above ask for no merge.
 pub(super) fn for_cutting(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let Some(join) = node.downcast_ref::<HashJoinExec>().filter(|join| !join.null_aware) else {
-            return Ok(Transformed::no(node));
-        };
+        let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));
         let sides = match (join.partition_mode(), remembers_left(*join.join_type())) {
+            _ if join.null_aware => vec![small(left)?, right],
             (PartitionMode::Partitioned, _) => vec![sized(left, None), sized(right, None)],
             (_, false) => vec![small(left)?, right],
             (_, true) if right.output_partitioning().partition_count() == 1 => {
@@ -57,7 +56,7 @@ pub(super) fn for_cutting(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
     .data()
 }
 
-/// A stage's plan as it was before, but for joins whose rows have an order: once its inputs are known Ballista would swap the sides
+/// A stage's plan as it was before, but for what is kept, and for joins whose rows have an order: once its inputs are known Ballista would swap the sides
 /// of some, and with them the order.
 pub(super) fn until_lowered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
@@ -87,14 +86,15 @@ fn sized(input: Arc<dyn ExecutionPlan>, bytes: Option<usize>) -> Arc<dyn Executi
     Arc::new(Sized { input, bytes })
 }
 
-/// `side`, small. Ballista looks for the operator that collects it.
+/// `side`, small. Ballista takes the operator away that collects it, and a limit of that with it: where there is one, the operator is not
+/// to be seen.
 fn small(side: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     match side.downcast_ref::<CoalescePartitionsExec>() {
-        Some(collects) => {
+        Some(collects) if collects.fetch().is_none() => {
             let input = sized(Arc::clone(collects.input()), Some(1));
             side.replace_children(vec![input], RECOMPUTE)
         }
-        None => Ok(sized(side, Some(1))),
+        _ => Ok(sized(side, Some(1))),
     }
 }
 

@@ -41,7 +41,8 @@ fn gather(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Transformed
 type Sides = (Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>);
 
 /// Left and right of such a join. Of hash joins only `NOT IN` is one: whether any right row is NULL decides about all
-/// left rows. Ballista partitions the others by their keys.
+/// left rows. Others are either partitioned by their keys or one task
+/// ([`super::disguise`]).
 fn sides(plan: &Arc<dyn ExecutionPlan>) -> Option<Sides> {
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
         return remembers_left(*join.join_type()).then(|| (Arc::clone(join.left()), Arc::clone(join.right())));

@@ -1,8 +1,8 @@
 //! What an exchange keeps inside one process, and loses between tasks: the order of rows, which columns are constant and which are
 //! equal to each other.
 //!
-//! DataFusion relies on all of it. A window that is partitioned by what an earlier one is ordered by has no sort of its own, nor has one that
-//! is partitioned by a column which a filter fixed. The reader of another stage knows nothing of that. So where an operator could not rely
+//! DataFusion relies on all of it. A window that is partitioned by what an earlier one is ordered by has no sort of its own, nor has
+//! one that is partitioned by a column which a filter fixed. The reader of another stage knows nothing of that. So where an operator could not rely
 //! on its input any longer, rows are sorted by all that it asks for.
 
 use std::{fmt, sync::Arc};
@@ -13,13 +13,15 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, LexOrdering, LexRequirement, OrderingRequirements},
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
+        DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         coalesce_partitions::CoalescePartitionsExec,
-        execution_plan::ChildrenPropertiesMode,
+        joins::{HashJoinExec, PartitionMode},
         repartition::RepartitionExec,
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
     },
 };
+
+use super::disguise::RECOMPUTE;
 
 /// `plan` with sorts where its stages need them.
 pub(super) fn restore_orders(plan: Arc<dyn ExecutionPlan>) -> conun_types::Result<Arc<dyn ExecutionPlan>> {
@@ -33,10 +35,15 @@ pub(super) fn restore_orders(plan: Arc<dyn ExecutionPlan>) -> conun_types::Resul
 /// The same, with a [`Cut`] where stages end.
 fn restored(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let ends_below = plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>();
-    let children = plan.children().into_iter().cloned().zip(plan.required_input_ordering());
-    let children = children.map(|(child, requires)| {
+    let broadcasts = is_broadcast(&plan);
+    let children = plan.children().into_iter().cloned().zip(plan.required_input_ordering()).enumerate();
+    let children = children.map(|(i, (child, requires))| {
         let child = restored(child)?;
-        let child = if ends_below { Cut::below(child) } else { child };
+        let child = match (ends_below, broadcasts && i == 0) {
+            (true, _) => Cut::below(child, true),
+            (_, true) => Cut::below(child, false),
+            _ => child,
+        };
         match requires {
             Some(OrderingRequirements::Hard(alternatives)) => ordered(child, alternatives),
             _ => Ok(child),
@@ -46,9 +53,15 @@ fn restored(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let unchanged = plan.children().into_iter().zip(&children).all(|(before, after)| Arc::ptr_eq(before, after));
     let plan = match unchanged {
         true => plan,
-        false => plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?,
+        false => plan.replace_children(children, RECOMPUTE)?,
     };
-    Ok(if plan.is::<RepartitionExec>() { Cut::below(plan) } else { plan })
+    // An exchange orders nothing, whatever it says of one process.
+    Ok(if plan.is::<RepartitionExec>() { Cut::below(plan, false) } else { plan })
+}
+
+/// Whether the left side of a join is a stage of its own.
+fn is_broadcast(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
 }
 
 /// `child` by the first of the orders that an operator asks for, which is the whole one: a window asks for its keys and its
@@ -66,7 +79,7 @@ fn ordered(child: Arc<dyn ExecutionPlan>, alternatives: Vec<LexRequirement>) -> 
     Ok(Arc::new(SortExec::new(order, Arc::clone(input)).with_preserve_partitioning(keeps)))
 }
 
-/// Its input as another stage reads it: of an ordered one, the blocks are ordered.
+/// Its input as another stage reads it.
 #[derive(Debug)]
 struct Cut {
     input: Arc<dyn ExecutionPlan>,
@@ -74,9 +87,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn below(input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        // An exchange orders nothing, whatever it says of one process.
-        let order = input.output_ordering().filter(|_| !input.is::<RepartitionExec>()).cloned();
+    /// `keeps`: whether blocks are read in the order in which their rows are.
+    fn below(input: Arc<dyn ExecutionPlan>, keeps: bool) -> Arc<dyn ExecutionPlan> {
+        let order = input.output_ordering().filter(|_| keeps).cloned();
         let known = EquivalenceProperties::new_with_orderings(input.schema(), order);
         let properties = input.properties().as_ref().clone().with_eq_properties(known);
         Arc::new(Self { input, properties: Arc::new(properties) })

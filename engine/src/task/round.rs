@@ -68,6 +68,8 @@ pub(super) struct Round {
     busy_since: HashMap<NodeId, Instant>,
     votes: HashMap<NodeId, Checked>,
     last_fault: Option<String>,
+    /// Whether that was an input that its holders do not give.
+    input_lost: bool,
     chances: usize,
     patience: Patience,
     running: FuturesUnordered<BoxFuture<'static, Report>>,
@@ -101,6 +103,7 @@ impl Round {
             busy_since: HashMap::new(),
             votes: HashMap::new(),
             last_fault: None,
+            input_lost: false,
             chances: SECOND_CHANCES,
             patience,
             running: FuturesUnordered::new(),
@@ -278,7 +281,7 @@ impl Round {
                     // Its holders are to blame: the reader is as good as it was.
                     self.end(node);
                     self.retry(node);
-                    self.last_fault = Some(reason);
+                    (self.last_fault, self.input_lost) = (Some(reason), true);
                 } else {
                     self.lose(node, reason, Outcome::Faulty);
                 }
@@ -333,7 +336,7 @@ impl Round {
         self.settler.0.context.fleet.failed(node);
         self.settler.observe(node, outcome);
         self.lost.insert(node);
-        self.last_fault = Some(reason);
+        (self.last_fault, self.input_lost) = (Some(reason), false);
     }
 
     fn out_of_patience(&mut self) {
@@ -477,6 +480,10 @@ impl Round {
                 answers.len()
             ))
             .with_hint("connect more nodes and try again");
+        }
+        if let Some(fault) = self.last_fault.as_ref().filter(|_| self.input_lost) {
+            return Error::unavailable(format!("stage {stage}: too many holders of an input are offline: {fault}"))
+                .with_hint("conun show TABLE tells which; connect them again, or store the table anew");
         }
         if voters > 0 {
             let why = self.last_fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();

@@ -54,8 +54,12 @@ impl Lost {
     /// `operator` with what `bytes` say that it lost.
     pub(super) fn restore(bytes: &[u8], operator: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let lost = Self::decode(bytes).map_err(|e| malformed("extension", &e.to_string()))?;
-        if let Some(aggregate) = operator.downcast_ref::<AggregateExec>().filter(|_| lost.sets > 0) {
-            return with_empty_sets(aggregate, lost.sets);
+        if lost.sets > 0 {
+            let aggregate = operator.downcast_ref::<AggregateExec>();
+            return with_empty_sets(
+                aggregate.ok_or_else(|| malformed("extension", "sets of no aggregate"))?,
+                lost.sets,
+            );
         }
         let rows = |number: u64| usize::try_from(number).map_err(|_| malformed("limit", "more rows than there can be"));
         let (skip, fetch) = (rows(lost.skip)?, lost.fetch.map(rows).transpose()?);

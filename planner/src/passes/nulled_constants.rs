@@ -96,9 +96,8 @@ fn may_be_missing(join: JoinType) -> (bool, bool) {
     }
 }
 
-/// Whether a condition says that something equals a constant.
+/// Whether a condition says that something equals a constant, or another column: grouping sets may leave one of them out.
 fn fixes(condition: &Expr) -> bool {
     let Expr::BinaryExpr(binary) = condition else { return false };
-    let is_constant = |expr: &Expr| expr.column_refs().is_empty();
-    binary.op == Operator::Eq && (is_constant(&binary.left) || is_constant(&binary.right))
+    binary.op == Operator::Eq
 }

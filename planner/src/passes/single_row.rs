@@ -9,7 +9,9 @@ use conun_types::Result;
 use datafusion::{
     common::{Column, config::ConfigOptions, tree_node::Transformed},
     error::Result as PlanResult,
-    logical_expr::{Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Subquery},
+    logical_expr::{
+        BinaryExpr, Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, utils::split_conjunction,
+    },
     optimizer::AnalyzerRule,
     sql::sqlparser::ast::Statement,
 };
@@ -27,7 +29,7 @@ impl AnalyzerRule for SingleRow {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> PlanResult<LogicalPlan> {
         super::rewrite_exprs(plan, |expr| match expr {
-            Expr::ScalarSubquery(subquery) if !is_correlated(&subquery) && !gives_one(&subquery.subquery, false) => {
+            Expr::ScalarSubquery(subquery) if !is_correlated(&subquery) && !gives_one(&subquery.subquery) => {
                 Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
             }
             _ => Ok(Transformed::no(expr)),
@@ -39,23 +41,35 @@ fn is_correlated(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
 }
 
-/// Whether `plan` gives one row at most, which is certain; or, where it is `keyed` by the row outside, one for each key.
+/// Whether it is certain that `plan` gives one row at most.
 /// (DataFusion's `max_rows` is too low for unions of constants, full joins and grouping sets.)
-fn gives_one(plan: &LogicalPlan, keyed: bool) -> bool {
+fn gives_one(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::EmptyRelation(_) => true,
         LogicalPlan::Values(values) => values.values.len() == 1,
-        LogicalPlan::Aggregate(aggregate) => keyed || aggregate.group_expr.is_empty(),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().all(|key| is_fixed(key, &aggregate.input)),
         LogicalPlan::Limit(limit) => {
-            matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))) || gives_one(&limit.input, keyed)
+            matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))) || gives_one(&limit.input)
         }
         LogicalPlan::Projection(_)
         | LogicalPlan::Filter(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Sort(_)
-        | LogicalPlan::Window(_) => plan.inputs().iter().all(|input| gives_one(input, keyed)),
+        | LogicalPlan::Window(_) => plan.inputs().iter().all(|input| gives_one(input)),
         _ => false,
     }
+}
+
+/// Whether the rows of `input` that belong to one row outside have one `key`: a condition says that it equals something of that row.
+fn is_fixed(key: &Expr, input: &LogicalPlan) -> bool {
+    let LogicalPlan::Filter(filter) = input else { return false };
+    let is_outer = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..));
+    split_conjunction(&filter.predicate).into_iter().any(|condition| match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            (**left == *key && is_outer(right)) || (**right == *key && is_outer(left))
+        }
+        _ => false,
+    })
 }
 
 fn checked(subquery: Subquery) -> PlanResult<Subquery> {
@@ -73,7 +87,7 @@ fn checked(subquery: Subquery) -> PlanResult<Subquery> {
 /// The first subquery of a plan that refers to the row outside and may give it several rows.
 pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
     let several = |expr: &Expr| match expr {
-        Expr::ScalarSubquery(subquery) if is_correlated(subquery) && !gives_one(&subquery.subquery, true) => Some(()),
+        Expr::ScalarSubquery(subquery) if is_correlated(subquery) && !gives_one(&subquery.subquery) => Some(()),
         _ => None,
     };
     Ok(super::find_expr(plan, several)?.map(|()| Refusal {

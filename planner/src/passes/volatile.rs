@@ -31,7 +31,7 @@ fn why(function: &str) -> (&'static str, &'static str) {
     let files = "names files, and tables of the network have shards that nobody named";
     match function {
         "uuid" => (differs, "derive an id from the row, for example: md5(concat(a, b))"),
-        "random" => (differs, "sample by a hash of a key, for example: where md5(id) < '1'"),
+        "random" => (differs, "sample by a hash of a key, for example: where md5(cast(id as varchar)) < '1'"),
         "input_file_name" => (files, "store the name as a column of the table"),
         "file_row_index" => (files, "number the rows, for example: row_number() over (order by id)"),
         _ => (differs, "use a function of the row's columns"),

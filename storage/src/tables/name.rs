@@ -46,7 +46,11 @@ impl fmt::Display for TableName {
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let known: Vec<&str> = known.collect();
     let close: Vec<&str> = known.iter().copied().filter(|other| is_close(name, other)).take(3).collect();
+    let is_path = name.contains(['/', '\\']) || name.contains('.');
     let hint = match (close.is_empty(), known.is_empty()) {
+        _ if is_path => format!(
+            "a network has tables, no files: store it with conun put TABLE '{name}', or ask it here with --local"
+        ),
         (_, true) => "there are no tables yet: conun put TABLE FILE".to_owned(),
         (false, _) => format!("did you mean {}?", close.join(", ")),
         (true, _) => format!("tables here: {}", known.into_iter().take(10).collect::<Vec<_>>().join(", ")),
