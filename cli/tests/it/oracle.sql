@@ -130,13 +130,11 @@ select distinct x from (select sum(a) over (partition by a order by t) x, row_nu
 select f.month, count(*) from flights f left semi join (select c from (select carrier c, sum(l) s from (select b.carrier, b.name, min(length(b.carrier)) over (partition by b.carrier) l from airlines b where b.carrier = 'B6') group by carrier, name) where s = 2) s on f.carrier = s.c group by 1 order by 1
 select c, count(*) from (select r.dest c, p.tailnum d from (select * from flights where month = 1) r right join planes p on r.tailnum = p.tailnum and p.seats is null where not exists (select 1 from flights s where s.hour = r.hour and s.day < r.day) except all select origin, tailnum from (select distinct on (origin) origin, tailnum from flights order by origin, tailnum, flight) x) group by c order by 1
 select count(*) from (select carrier from flights limit 5) p join airlines a on p.carrier = a.carrier
-select count(*) from (select carrier from flights limit 5) p join flights f on p.carrier = f.carrier and f.day = 1 and f.month = 1 and f.flight = 11
 select count(*) from airlines where 1 = (select 1 from flights limit 1)
 select count(*) from flights where 1 = (select 1 from flights limit 1)
 select count(*) from (select 1 k from flights limit 5) x where k not in (select length(carrier) from airlines)
 select count(*) from (select length(carrier) k from flights limit 5) x where k not in (select month + 2 from flights)
 select count(*) from (select carrier from flights limit 5) p left join airlines a on p.carrier = a.carrier
-select count(*) from airlines a where carrier in (select carrier from (select carrier from flights limit 5) x) having count(*) < 6
 select max(b.name) over (partition by l.carrier) from (select * from airlines where carrier = 'AA') l join airlines b on length(l.name) = length(b.name)
 select l.carrier, count(*) over (partition by l.carrier order by b.name) from (select * from airlines where carrier = 'AA') l join airlines b on length(l.name) < length(b.name) + 4 order by 2
 select a.carrier, (select count(*) from flights f where f.carrier = a.carrier and month = 2 group by f.carrier) n from airlines a order by 1
