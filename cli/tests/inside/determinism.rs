@@ -57,6 +57,19 @@ const UNORDERED: &[&str] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepared_statement_has_the_columns_of_its_answer() {
+    let world = World::new(&MemoryNet::default(), NODES, &Arc::new(Nobody)).await;
+    for sql in [
+        "select arrow_cast(carrier, 'Dictionary(Int32, Utf8)') d, arrow_cast(origin, 'Utf8View') v, count(*) from flights group by 1, 2",
+        "select 1 one, now() - now() span",
+        "explain verify select * from flights",
+    ] {
+        let prepared = world.engine.answer_schema(sql).await.unwrap();
+        assert_eq!(prepared, run(&world, sql).await.answer.schema(), "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_no_total_order_gives_the_same_bits_everywhere() {
     let world = World::new(&MemoryNet::default(), NODES, &Arc::new(Nobody)).await;
     for sql in UNORDERED {

@@ -298,6 +298,19 @@ async fn all_nodes_gone_is_one_clear_error() {
     assert!(error.hint.is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_lost_too_many_of_its_holders_is_named() {
+    let net = MemoryNet::new();
+    let world = World::new(&net, 6, &Arc::new(Nobody)).await;
+    // Four of six shards make a group.
+    world.nodes.iter().take(3).for_each(|key| net.set_offline(key.id(), true));
+    let (rows, record) = world.run().await;
+    let error = record.error.unwrap();
+    assert!(rows.is_err() && error.kind == conun_types::ErrorKind::Unavailable, "{error}");
+    assert!(error.message.contains("an input is not to be had") && error.message.contains("'flights'"), "{error}");
+    assert!(error.hint.unwrap().contains("conun show"));
+}
+
 /// Nodes that are no use at first: so many offers are answered with "busy", then so many tasks fail.
 struct Sluggish {
     busy: AtomicUsize,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
+use conun_executor::canonical::canonical_schema;
 use conun_planner::{Foresight, Placement};
 use conun_storage::Tables;
 use conun_trust::Forecast;
@@ -202,7 +203,7 @@ impl Engine {
     /// Data: what cannot be planned.
     pub async fn answer_schema(&self, sql: &str) -> Result<SchemaRef> {
         if let Some(schema) = quote::quote_schema(sql) {
-            return Ok(schema);
+            return Ok(Arc::new(canonical_schema(&schema)?));
         }
         let state = self.fresh_state();
         let plan = conun_planner::logical_plan(&state, sql).await?;
@@ -292,7 +293,7 @@ impl Engine {
     async fn planned(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
         let state = conun_planner::sized(state, plan, self.parts.config.shuffle_partitions)?;
         let physical = conun_planner::physical_plan(&state, plan).await?;
-        let schema = Arc::new(conun_executor::canonical::canonical_schema(&physical.schema())?);
+        let schema = Arc::new(canonical_schema(&physical.schema())?);
         Ok(Plan { physical, config: state.config().clone(), schema, ordered: conun_planner::orders_rows(plan) })
     }
 

@@ -1,6 +1,8 @@
 //! The replicas of one task in one memory class, until their votes make a verdict: starts them as the credibility engine
 //! asks for them, checks what they say, replaces those that fail. A dead or slow node costs a replica, never the job.
 
+mod give_up;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -13,6 +15,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::give_up::Fault;
 use super::{
     Prepared, Settled,
     attempt::{Checked, Ended, Report, attempt},
@@ -67,9 +70,7 @@ pub(super) struct Round {
     /// When nodes first said that they were busy.
     busy_since: HashMap<NodeId, Instant>,
     votes: HashMap<NodeId, Checked>,
-    last_fault: Option<String>,
-    /// Whether that was an input that its holders do not give.
-    input_lost: bool,
+    last_fault: Option<Fault>,
     chances: usize,
     patience: Patience,
     running: FuturesUnordered<BoxFuture<'static, Report>>,
@@ -103,7 +104,6 @@ impl Round {
             busy_since: HashMap::new(),
             votes: HashMap::new(),
             last_fault: None,
-            input_lost: false,
             chances: SECOND_CHANCES,
             patience,
             running: FuturesUnordered::new(),
@@ -274,16 +274,17 @@ impl Round {
                 self.settler.caught(node, &how);
             }
             Ended::Busy(pause) => self.postpone(node, pause),
-            Ended::Lost(reason) => self.lose(node, reason, Outcome::Offline),
+            Ended::Lost(reason) => self.lose(node, Fault::Replica(reason), Outcome::Offline),
             Ended::Missing(source) => {
-                let reason = format!("{node} found {} nowhere", self.settler.0.context.name_of(&source.cid));
+                let fault = format!("{node} found {} nowhere", self.settler.0.context.name_of(&source.cid));
+                let fault = Fault::Input(fault);
                 if self.settler.probe(&source).await {
                     // Its holders are to blame: the reader is as good as it was.
                     self.end(node);
                     self.retry(node);
-                    (self.last_fault, self.input_lost) = (Some(reason), true);
+                    self.last_fault = Some(fault);
                 } else {
-                    self.lose(node, reason, Outcome::Faulty);
+                    self.lose(node, fault, Outcome::Faulty);
                 }
             }
         }
@@ -317,7 +318,7 @@ impl Round {
     fn postpone(&mut self, node: NodeId, pause: Duration) {
         let since = *self.busy_since.entry(node).or_insert_with(Instant::now);
         if since.elapsed() > BUSY_LIMIT {
-            return self.lose(node, format!("{node} stays busy"), Outcome::Late);
+            return self.lose(node, Fault::Replica(format!("{node} stays busy")), Outcome::Late);
         }
         self.end(node);
         self.settler.0.context.fleet.busy(node, pause);
@@ -330,13 +331,13 @@ impl Round {
         self.poll.exhausted(false);
     }
 
-    fn lose(&mut self, node: NodeId, reason: String, outcome: Outcome) {
-        tracing::debug!(%node, task = ?self.task.stage.key, reason, "replica lost");
+    fn lose(&mut self, node: NodeId, fault: Fault, outcome: Outcome) {
+        tracing::debug!(%node, task = ?self.task.stage.key, ?fault, "replica lost");
         self.end(node);
         self.settler.0.context.fleet.failed(node);
         self.settler.observe(node, outcome);
         self.lost.insert(node);
-        (self.last_fault, self.input_lost) = (Some(reason), false);
+        self.last_fault = Some(fault);
     }
 
     fn out_of_patience(&mut self) {
@@ -456,46 +457,6 @@ impl Round {
             let task = Arc::clone(&self.task);
             self.settler.0.lineage.dispute(Disputed { task, accepted: Vec::new(), claims: rejected });
         }
-    }
-
-    /// Why there is no verdict, where the best answer is wrong with a probability of `bound`.
-    fn give_up(&self, bound: f64) -> Error {
-        let stage = self.task.stage.key.stage;
-        let answers: HashSet<&Ballot> = self.poll.votes().values().collect();
-        let voters = self.poll.votes().len();
-        let most = answers.iter().map(|a| self.poll.votes().values().filter(|vote| vote == a).count()).max();
-        if let (Some(allowed), Some(most)) = (self.settler.0.context.checking.max_error(), most)
-            && answers.len() > 1
-            && most * 2 > voters
-        {
-            return Error::verification(format!(
-                "stage {stage}: {most} of {voters} replicas agree and no further node is left: that is wrong with a \
-                 probability of {bound:.1e}, at most {allowed:.1e} is allowed"
-            ))
-            .with_hint("connect more nodes, or allow more with --max-error");
-        }
-        if answers.len() > 1 {
-            return Error::verification(format!(
-                "stage {stage}: {voters} replicas gave {} different answers and no further node can break the tie",
-                answers.len()
-            ))
-            .with_hint("connect more nodes and try again");
-        }
-        if let Some(fault) = self.last_fault.as_ref().filter(|_| self.input_lost) {
-            return Error::unavailable(format!("stage {stage}: too many holders of an input are offline: {fault}"))
-                .with_hint("conun show TABLE tells which; connect them again, or store the table anew");
-        }
-        if voters > 0 {
-            let why = self.last_fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
-            return Error::verification(format!(
-                "stage {stage}: {} agreeing replicas of independent operators are needed, only {voters} can be had{why}",
-                self.settler.0.context.checking.votes().max(2)
-            ))
-            .with_hint("connect more nodes, or accept unverified answers with --verify off");
-        }
-        let reason = self.last_fault.clone().unwrap_or_else(|| self.settler.0.context.fleet.nobody());
-        Error::unavailable(format!("stage {stage}: no node can run it: {reason}"))
-            .with_hint("check that nodes are running: conun devnet status, or conun node --bootstrap ADDR")
     }
 }
 
