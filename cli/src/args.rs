@@ -349,14 +349,17 @@ pub(crate) struct ServeNode {
     pub(crate) peer: Peer,
 }
 
+fn size(text: &str) -> Result<Size, String> {
+    text.parse().map_err(|e: conun_types::Error| e.message)
+}
+
 fn lent(text: &str) -> Result<Size, String> {
-    let size: Size = text.parse().map_err(|e: conun_types::Error| e.message)?;
+    let size = size(text)?;
     if size.0 == 0 { Err("a node lends some disk: it runs tasks next to what it stores".to_owned()) } else { Ok(size) }
 }
 
 fn memory(text: &str) -> Result<MemoryClass, String> {
-    let size: Size = text.parse().map_err(|e: conun_types::Error| e.message)?;
-    MemoryClass::within(size.0).ok_or_else(|| "no task runs in less than 256MiB".to_owned())
+    MemoryClass::within(size(text)?.0).ok_or_else(|| "no task runs in less than 256MiB".to_owned())
 }
 
 /// What every process of the peer-to-peer network takes.

@@ -95,9 +95,9 @@ impl PhysicalProtoConverterExtension for Fixed {
         }
         let expr = parse_physical_expr_with_converter(proto, schema, context, self)?;
         let cast = expr.downcast_ref::<CastExpr>().filter(|cast| *cast.cast_type() == DataType::Float16);
-        match cast.and_then(|cast| cast.expr().downcast_ref::<Literal>()) {
-            Some(literal) => Ok(lit(literal.value().cast_to(&DataType::Float16)?)),
-            None => Ok(expr),
+        match cast.and_then(|cast| cast.expr().downcast_ref::<Literal>()).map(Literal::value) {
+            Some(wide @ ScalarValue::Float32(_)) => Ok(lit(wide.cast_to(&DataType::Float16)?)),
+            _ => Ok(expr),
         }
     }
 
@@ -106,7 +106,7 @@ impl PhysicalProtoConverterExtension for Fixed {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalExprNode> {
-        // DataFusion encodes floats of 16 bits as of 32, and decodes them as such: a cast says more, which is undone in decoding.
+        // DataFusion encodes floats of 16 bits as of 32, and decodes them as such: a cast says more. Decoding undoes it.
         let literal = expr.downcast_ref::<Literal>().map(Literal::value);
         if let Some(ScalarValue::Float16(value)) = literal {
             let wide: Arc<dyn PhysicalExpr> = lit(ScalarValue::Float32(value.map(f32::from)));

@@ -13,7 +13,7 @@ mod failure;
 pub mod inputs;
 pub mod object_store;
 pub mod pin;
-mod plan_node;
+pub mod plan_node;
 pub mod referee;
 pub mod run;
 pub mod runner;

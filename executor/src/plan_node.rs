@@ -1,5 +1,10 @@
 //! The methods that every plan node must have and that say nothing: macros, because a trait cannot default them.
 
+use datafusion::physical_plan::{ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode};
+
+/// How a plan node takes other children that are not known to be like those before: it works out its properties again.
+pub const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+
 /// The methods of an [`ExecutionPlan`](datafusion::physical_plan::ExecutionPlan) without inputs and expressions.
 #[macro_export]
 macro_rules! leaf_plan {
@@ -68,8 +73,7 @@ macro_rules! one_input_plan {
             self: std::sync::Arc<Self>,
             children: Vec<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
         ) -> datafusion::error::Result<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
-            let mode = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-            self.replace_children(children, datafusion::physical_plan::ReplaceChildrenOptions::new(mode))
+            self.replace_children(children, $crate::plan_node::RECOMPUTE)
         }
     };
 }

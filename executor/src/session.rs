@@ -22,7 +22,7 @@ use datafusion::{
 };
 
 use crate::{
-    inputs::{InputsHandle, TaskInputs},
+    inputs::{InputsHandle, MemoryInputs, TaskInputs},
     object_store::{OnlyShards, ShardStore},
 };
 
@@ -38,10 +38,16 @@ static OPTIONS: LazyLock<ConfigOptions> = LazyLock::new(|| {
 
 /// Every function that a plan may name, by name and alias: DataFusion's, but for those that [`conun_functions`] replaces.
 static FUNCTIONS: LazyLock<SessionState> = LazyLock::new(|| {
-    let mut state = SessionStateBuilder::new().with_config(session_config()).with_default_features().build();
+    let nothing = ShardStore::new(Arc::new(MemoryInputs::default()), &[]);
+    let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(OnlyShards(Arc::new(nothing))));
+    let functions = || {
+        let session = SessionStateBuilder::new().with_config(session_config()).with_default_features();
+        let mut state = session.with_runtime_env(runtime.build_arc()?).build();
+        conun_functions::register_names(&mut state)?;
+        Ok::<_, DataFusionError>(state)
+    };
     #[expect(clippy::expect_used, reason = "a session state takes functions; every test of tasks relies on it")]
-    conun_functions::register_names(&mut state).expect("a session takes functions");
-    state
+    functions().expect("a session takes functions")
 });
 
 /// The settings under which tasks run.
@@ -50,7 +56,7 @@ pub fn session_config() -> SessionConfig {
     SessionConfig::from(OPTIONS.clone())
 }
 
-/// A context in which plans are decoded and nothing can be read: for tests and for coordinators that inspect plans.
+/// A context in which plans are decoded, scans too, and nothing can be read: for tests and for coordinators that inspect plans.
 #[must_use]
 pub fn bare_context() -> Arc<TaskContext> {
     FUNCTIONS.task_ctx()

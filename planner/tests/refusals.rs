@@ -83,6 +83,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "aggregate in it",
     ),
     ("begin", "BEGIN (line 1, column 1) is no query", "leave it out"),
+    ("delete from t", "DELETE (line 1, column 1) is no query", "replaced as a whole"),
     ("use t", "USE (line 1, column 1) is no query", "conun tables"),
     ("prepare p as select k from t", "PREPARE (line 1, column 1) is no query", "Flight SQL"),
     ("drop table t", "DROP (line 1, column 1) is no query", "conun rm"),

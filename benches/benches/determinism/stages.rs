@@ -8,11 +8,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use conun_benches::tpch::Error;
+use conun_executor::plan_node::RECOMPUTE;
 use datafusion::{
     physical_expr::LexOrdering,
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, ReplaceChildrenOptions,
-        coalesce_partitions::CoalescePartitionsExec, execution_plan::ChildrenPropertiesMode,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
         repartition::RepartitionExec, sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
 };
@@ -54,8 +54,7 @@ fn replace_stages(
         if children.is_empty() {
             return Ok(plan);
         }
-        let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        let plan = plan.replace_children(children, recompute)?;
+        let plan = plan.replace_children(children, RECOMPUTE)?;
         if plan.is::<RepartitionExec>() { stage(plan, side).await } else { Ok(plan) }
     }
     .boxed_local()

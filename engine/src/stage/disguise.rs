@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
+use conun_executor::plan_node::RECOMPUTE;
 use datafusion::{
     common::{
         Statistics,
@@ -18,14 +19,11 @@ use datafusion::{
         DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
         InputDistributionRequirements, PlanProperties, ReplaceChildrenOptions,
         coalesce_partitions::CoalescePartitionsExec,
-        execution_plan::ChildrenPropertiesMode,
         joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode},
     },
 };
 
 use super::joins::remembers_left;
-
-pub(super) const RECOMPUTE: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
 
 /// `plan` with its hash joins as Ballista is to see them while it cuts stages.
 ///
@@ -40,24 +38,25 @@ pub(super) fn for_cutting(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
     plan.transform_up(|node| {
         let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));
-        let sides = match (join.partition_mode(), remembers_left(*join.join_type())) {
-            _ if join.null_aware => vec![small(left)?, right],
-            (PartitionMode::Partitioned, _) => vec![sized(left, None), sized(right, None)],
-            (_, false) => vec![small(left)?, right],
-            (_, true) if right.output_partitioning().partition_count() == 1 => {
-                // Ballista drops an operator that gathers rows which nobody asks to be gathered.
-                let asks = vec![Distribution::SinglePartition; 2];
-                return Ok(Transformed::yes(Arc::new(Kept { operator: node, asks })));
-            }
-            (_, true) => return Ok(Transformed::no(node)),
+        let partitioned = *join.partition_mode() == PartitionMode::Partitioned;
+        let sides = if partitioned && !join.null_aware {
+            vec![sized(left, None), sized(right, None)]
+        } else if join.null_aware || !remembers_left(*join.join_type()) {
+            vec![small(left)?, right]
+        } else if right.output_partitioning().partition_count() == 1 {
+            // Ballista drops an operator that gathers rows which nobody asks to be gathered.
+            let asks = vec![Distribution::SinglePartition; 2];
+            return Ok(Transformed::yes(Arc::new(Kept { operator: node, asks })));
+        } else {
+            return Ok(Transformed::no(node));
         };
         Ok(Transformed::yes(node.replace_children(sides, RECOMPUTE)?))
     })
     .data()
 }
 
-/// A stage's plan as it was before, but for what is kept, and for joins whose rows have an order: once its inputs are known Ballista would swap the sides
-/// of some, and with them the order.
+/// A stage's plan as it was before, but for what is kept, and for joins whose rows have an order: once its inputs are known
+/// Ballista would swap the sides of some, and with them the order.
 pub(super) fn until_lowered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if let Some(sized) = node.downcast_ref::<Sized>() {
@@ -86,8 +85,8 @@ fn sized(input: Arc<dyn ExecutionPlan>, bytes: Option<usize>) -> Arc<dyn Executi
     Arc::new(Sized { input, bytes })
 }
 
-/// `side`, small. Ballista takes the operator away that collects it, and a limit of that with it: where there is one, the operator is not
-/// to be seen.
+/// `side`, small. Ballista takes the operator away that collects it, and a limit of that with it: where there is one, the
+/// operator is not to be seen.
 fn small(side: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     match side.downcast_ref::<CoalescePartitionsExec>() {
         Some(collects) if collects.fetch().is_none() => {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use conun_executor::plan_node::RECOMPUTE;
 use conun_types::Result;
 use datafusion::{
     common::{
@@ -15,8 +16,7 @@ use datafusion::{
     },
     physical_expr::expressions::lit,
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, ReplaceChildrenOptions,
-        execution_plan::ChildrenPropertiesMode,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning,
         joins::{HashJoinExec, NestedLoopJoinExec},
         repartition::RepartitionExec,
     },
@@ -34,15 +34,13 @@ fn gather(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Transformed
     }
     // An exchange into one partition, not a `CoalescePartitionsExec`: Ballista drops those that no operator asks for.
     let right = RepartitionExec::try_new(right, Partitioning::Hash(vec![lit(0i32)], 1))?;
-    let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    Ok(Transformed::yes(Arc::clone(&plan).replace_children(vec![left, Arc::new(right)], recompute)?))
+    Ok(Transformed::yes(Arc::clone(&plan).replace_children(vec![left, Arc::new(right)], RECOMPUTE)?))
 }
 
 type Sides = (Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>);
 
 /// Left and right of such a join. Of hash joins only `NOT IN` is one: whether any right row is NULL decides about all
-/// left rows. Others are either partitioned by their keys or one task
-/// ([`super::disguise`]).
+/// left rows. Others are either partitioned by their keys or one task ([`super::disguise`]).
 fn sides(plan: &Arc<dyn ExecutionPlan>) -> Option<Sides> {
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
         return remembers_left(*join.join_type()).then(|| (Arc::clone(join.left()), Arc::clone(join.right())));

@@ -2,11 +2,12 @@
 //! equal to each other.
 //!
 //! DataFusion relies on all of it. A window that is partitioned by what an earlier one is ordered by has no sort of its own, nor has
-//! one that is partitioned by a column which a filter fixed. The reader of another stage knows nothing of that. So where an operator could not rely
-//! on its input any longer, rows are sorted by all that it asks for.
+//! one that is partitioned by a column which a filter fixed. The reader of another stage knows nothing of that. So where an
+//! operator could not rely on its input any longer, rows are sorted by all that it asks for.
 
 use std::{fmt, sync::Arc};
 
+use conun_executor::plan_node::RECOMPUTE;
 use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
     error::Result,
@@ -20,8 +21,6 @@ use datafusion::{
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
     },
 };
-
-use super::disguise::RECOMPUTE;
 
 /// `plan` with sorts where its stages need them.
 pub(super) fn restore_orders(plan: Arc<dyn ExecutionPlan>) -> conun_types::Result<Arc<dyn ExecutionPlan>> {

@@ -8,11 +8,13 @@ use ballista_core::{
     execution_plans::{ShuffleWriter, ShuffleWriterExec, SortShuffleWriterExec},
 };
 use ballista_scheduler::planner::{DefaultDistributedPlanner, DistributedPlanner};
+use conun_executor::plan_node::RECOMPUTE;
 use datafusion::{
     common::{
         config::ConfigOptions,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
+    error::DataFusionError,
     physical_plan::{
         Distribution, ExecutionPlan, ExecutionPlanProperties,
         joins::{HashJoinExec, PartitionMode},
@@ -20,7 +22,7 @@ use datafusion::{
     },
 };
 
-use super::disguise::{self, RECOMPUTE};
+use super::disguise;
 
 /// Ballista's planner.
 pub(super) struct Planner(DefaultDistributedPlanner);
@@ -59,8 +61,9 @@ fn stage(writer: Arc<dyn ShuffleWriter>) -> Result<Arc<dyn ShuffleWriter>> {
     plain.or_else(sorted).ok_or_else(|| BallistaError::Internal(format!("a stage ends in {}", writer.name())))
 }
 
-/// `plan` without exchanges inside the stage. All that DataFusion planned are where stages end; Ballista plans another where
-/// an operator relies on rows being together by a column that equals the one they were exchanged by, as DataFusion knew and readers do not.
+/// `plan` without exchanges inside the stage. All that DataFusion planned are where stages end; Ballista plans another where an
+/// operator relies on rows being together by a column that equals the one they were exchanged by, as DataFusion knew and readers
+/// do not.
 fn without_exchanges(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| match node.downcast_ref::<RepartitionExec>() {
         Some(exchange) => Ok(Transformed::yes(Arc::clone(exchange.input()))),
@@ -69,23 +72,23 @@ fn without_exchanges(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<
     .data()
 }
 
-/// Fails where an operator asks for all rows and would get a part, or a join for two sides that are parted alike: tasks would answer for
-/// their parts, and replicas agree.
+/// Fails where an operator would get a part of its rows: tasks would answer for their parts, and replicas agree.
 fn check_gathered(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-    plan.apply(|node| {
-        let asked = node.input_distribution_requirements().into_per_child();
-        let parts = node.children().into_iter().map(|child| child.output_partitioning().partition_count());
-        let parts = parts.collect::<Vec<_>>();
-        let join =
-            node.downcast_ref::<HashJoinExec>().is_some_and(|j| *j.partition_mode() == PartitionMode::Partitioned);
-        let unlike = join && parts.first() != parts.last();
-        let single =
-            |(asked, parts): (&Distribution, &usize)| matches!(asked, Distribution::SinglePartition) && *parts > 1;
-        if unlike || asked.iter().zip(&parts).any(single) {
-            let name = node.name();
-            return Err(datafusion::error::DataFusionError::Internal(format!("{name} would get a part of its rows")));
-        }
-        Ok(TreeNodeRecursion::Continue)
+    plan.apply(|node| match gets_a_part(node.as_ref()) {
+        true => Err(DataFusionError::Internal(format!("{} would get a part of its rows", node.name()))),
+        false => Ok(TreeNodeRecursion::Continue),
     })?;
     Ok(())
+}
+
+/// Whether `node` asks for all rows and does not get them, or joins two sides that are parted otherwise.
+fn gets_a_part(node: &dyn ExecutionPlan) -> bool {
+    let asks = node.input_distribution_requirements().into_per_child();
+    let parts: Vec<usize> =
+        node.children().into_iter().map(|child| child.output_partitioning().partition_count()).collect();
+    let misses =
+        asks.iter().zip(&parts).any(|(asks, parts)| matches!(asks, Distribution::SinglePartition) && *parts > 1);
+    let join = node.downcast_ref::<HashJoinExec>();
+    let by_parts = join.is_some_and(|join| *join.partition_mode() == PartitionMode::Partitioned);
+    misses || (by_parts && parts.first() != parts.last())
 }

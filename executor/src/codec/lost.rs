@@ -56,10 +56,8 @@ impl Lost {
         let lost = Self::decode(bytes).map_err(|e| malformed("extension", &e.to_string()))?;
         if lost.sets > 0 {
             let aggregate = operator.downcast_ref::<AggregateExec>();
-            return with_empty_sets(
-                aggregate.ok_or_else(|| malformed("extension", "sets of no aggregate"))?,
-                lost.sets,
-            );
+            let aggregate = aggregate.ok_or_else(|| malformed("extension", "sets of no aggregate"))?;
+            return with_empty_sets(aggregate, lost.sets);
         }
         let rows = |number: u64| usize::try_from(number).map_err(|_| malformed("limit", "more rows than there can be"));
         let (skip, fetch) = (rows(lost.skip)?, lost.fetch.map(rows).transpose()?);

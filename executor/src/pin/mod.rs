@@ -23,13 +23,14 @@ use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
     error::Result,
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+        ExecutionPlan, ExecutionPlanProperties,
         aggregates::AggregateExec,
         coalesce_partitions::CoalescePartitionsExec,
-        execution_plan::ChildrenPropertiesMode,
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
     },
 };
+
+use crate::plan_node::RECOMPUTE;
 
 pub use self::lone_topk::LoneTopKExec;
 pub use self::ordered_coalesce::OrderedCoalesceExec;
@@ -83,6 +84,6 @@ pub(crate) fn over(
     match (plan.downcast_ref::<SortPreservingMergeExec>(), children.as_slice()) {
         (_, []) => Ok(plan.clone()),
         (Some(merge), [input]) => Ok(pinned_merge(merge, input.clone())),
-        _ => plan.clone().replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)),
+        _ => plan.clone().replace_children(children, RECOMPUTE),
     }
 }

@@ -89,12 +89,19 @@ fn rewrite_exprs(
 ) -> PlanResult<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            Ok(expr.transform_up(&rewrite)?.update_data(|e| name.restore(e)))
-        })
+        node.map_expressions(|expr| rewrite_expr(expr, &names, &rewrite))
     })
     .data()
+}
+
+/// `expr` under its name, with `rewrite` done to each part of it from the innermost.
+fn rewrite_expr(
+    expr: Expr,
+    names: &NamePreserver,
+    rewrite: impl FnMut(Expr) -> PlanResult<Transformed<Expr>>,
+) -> PlanResult<Transformed<Expr>> {
+    let name = names.save(&expr);
+    Ok(expr.transform_up(rewrite)?.update_data(|e| name.restore(e)))
 }
 
 /// The first thing that `find` finds in the operators of `plan`.

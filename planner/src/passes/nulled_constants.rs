@@ -10,10 +10,7 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     error::Result,
-    logical_expr::{
-        Expr, LogicalPlan, Operator,
-        utils::{conjunction, split_conjunction_owned},
-    },
+    logical_expr::{Expr, LogicalPlan, Operator},
     optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
 };
 
@@ -41,48 +38,29 @@ impl OptimizerRule for NulledConstants {
 
 /// `nulled`: whether an operator above makes NULLs of columns of `plan`.
 fn rewritten(plan: LogicalPlan, nulled: bool) -> Result<Transformed<LogicalPlan>> {
-    let inputs = plan.inputs().len();
-    let below: Vec<bool> = match &plan {
-        LogicalPlan::Join(join) => {
-            let (left, right) = may_be_missing(join.join_type);
-            vec![nulled || left, nulled || right]
-        }
+    let (first, others) = match &plan {
+        LogicalPlan::Join(join) => may_be_missing(join.join_type),
         LogicalPlan::Aggregate(aggregate) => {
-            vec![nulled || aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)))]
+            (aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))), false)
         }
-        _ => vec![nulled; inputs],
+        _ => (false, false),
     };
-    let mut below = below.into_iter();
-    let plan = plan.map_children(|input| rewritten(input, below.next().unwrap_or(nulled)))?;
-    let hidden = |expr: Expr| {
-        let mut changed = false;
-        let parts = split_conjunction_owned(expr).into_iter().map(|part| match fixes(&part) {
-            true => {
-                changed = true;
-                Expr::IsTrue(Box::new(part))
-            }
-            false => part,
-        });
-        let all = conjunction(parts.collect::<Vec<_>>());
-        (all, changed)
-    };
-    match plan.data {
-        LogicalPlan::Filter(mut filter) if nulled => {
-            let (predicate, changed) = hidden(filter.predicate.clone());
-            filter.predicate = predicate.unwrap_or(filter.predicate);
-            Ok(Transformed::new_transformed(LogicalPlan::Filter(filter), plan.transformed || changed))
+    let mut nulls = std::iter::once(first).chain(std::iter::repeat(others));
+    let plan = plan.map_children(|input| rewritten(input, nulled || nulls.next().unwrap_or(others)))?;
+    if !nulled || !matches!(plan.data, LogicalPlan::Filter(_) | LogicalPlan::TableScan(_)) {
+        return Ok(plan);
+    }
+    plan.transform_data(|node| node.map_expressions(hidden))
+}
+
+/// A condition of which no part says for DataFusion that something equals a constant, or another column, which grouping sets may leave out.
+fn hidden(condition: Expr) -> Result<Transformed<Expr>> {
+    match &condition {
+        Expr::BinaryExpr(parts) if parts.op == Operator::And => condition.map_children(hidden),
+        Expr::BinaryExpr(equality) if equality.op == Operator::Eq => {
+            Ok(Transformed::yes(Expr::IsTrue(Box::new(condition))))
         }
-        LogicalPlan::TableScan(mut scan) if nulled => {
-            let mut any = plan.transformed;
-            let filters = scan.filters.into_iter().filter_map(|filter| {
-                let (filter, changed) = hidden(filter);
-                any |= changed;
-                filter
-            });
-            scan.filters = filters.collect();
-            Ok(Transformed::new_transformed(LogicalPlan::TableScan(scan), any))
-        }
-        data => Ok(Transformed::new_transformed(data, plan.transformed)),
+        _ => Ok(Transformed::no(condition)),
     }
 }
 
@@ -94,10 +72,4 @@ fn may_be_missing(join: JoinType) -> (bool, bool) {
         JoinType::Full => (true, true),
         _ => (false, false),
     }
-}
-
-/// Whether a condition says that something equals a constant, or another column: grouping sets may leave one of them out.
-fn fixes(condition: &Expr) -> bool {
-    let Expr::BinaryExpr(binary) = condition else { return false };
-    binary.op == Operator::Eq
 }

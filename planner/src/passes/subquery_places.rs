@@ -9,7 +9,7 @@ use datafusion::{
     common::{
         Column,
         config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode},
+        tree_node::{Transformed, TransformedResult},
     },
     error::Result,
     logical_expr::{Distinct, Expr, LogicalPlan, Projection, Subquery, expr_rewriter::NamePreserver},
@@ -46,8 +46,7 @@ fn lowered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         if matches!(expr, Expr::GroupingSet(_)) {
             return Ok(Transformed::no(expr));
         }
-        let name = names.save(&expr);
-        Ok(expr.transform_up(|e| Ok(values.column(e)))?.update_data(|e| name.restore(e)))
+        super::rewrite_expr(expr, &names, |e| Ok(values.column(e)))
     })?;
     if values.of.is_empty() {
         return Ok(replaced);

@@ -46,7 +46,7 @@ impl fmt::Display for TableName {
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let known: Vec<&str> = known.collect();
     let close: Vec<&str> = known.iter().copied().filter(|other| is_close(name, other)).take(3).collect();
-    let is_path = name.contains(['/', '\\']) || name.contains('.');
+    let is_path = name.contains(['/', '\\', '.']);
     let hint = match (close.is_empty(), known.is_empty()) {
         _ if is_path => format!(
             "a network has tables, no files: store it with conun put TABLE '{name}', or ask it here with --local"
@@ -99,5 +99,8 @@ mod tests {
         assert_eq!(hint("plane", &["airlines", "planes"]), "did you mean planes?");
         assert_eq!(hint("zebra", &["airlines", "planes"]), "tables here: airlines, planes");
         assert!(hint("x", &[]).contains("no tables yet"));
+        for path in ["data/flights.parquet", "flights.csv", r"c:\flights"] {
+            assert!(hint(path, &["flights"]).contains("--local"), "{path}");
+        }
     }
 }
