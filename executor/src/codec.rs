@@ -1,4 +1,5 @@
-//! Plans as bytes: DataFusion's protobuf, with [`BlockReaderExec`] and what it cuts off ([`lost`]) as extensions.
+//! Plans as bytes: DataFusion's protobuf, with [`BlockReaderExec`], [`EquivalenceBarrierExec`] and what it cuts off ([`lost`]) as
+//! extensions.
 
 mod lost;
 
@@ -26,10 +27,13 @@ use datafusion_proto::{
     },
     protobuf::{self, physical_expr_node::ExprType, physical_plan_node::PhysicalPlanType},
 };
-use prost::Message;
+use prost::{Message, Oneof};
 
 use self::lost::Lost;
-use crate::block_reader::BlockReaderExec;
+use crate::{
+    block_reader::BlockReaderExec,
+    equivalence_barrier::{EquivalenceBarrierExec, Known},
+};
 
 /// Encodes `plan` for a task envelope.
 ///
@@ -73,13 +77,18 @@ impl PhysicalProtoConverterExtension for Fixed {
         plan: &Arc<dyn ExecutionPlan>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<protobuf::PhysicalPlanNode> {
+        // DataFusion would encode its input without this converter.
+        if let Some(barrier) = plan.downcast_ref::<EquivalenceBarrierExec>() {
+            let input = self.execution_plan_to_proto(barrier.input(), codec)?;
+            return Ok(around(input, OverOne::encode(OverOneKind::Barrier(barrier.known().into()))));
+        }
         let mut node =
             protobuf::PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)?;
         if let Some(PhysicalPlanType::Sort(sort)) = &mut node.physical_plan_type {
             sort.dynamic_filter = None;
         }
         Ok(match Lost::of(plan.as_ref()) {
-            Some(lost) => lost.around(node),
+            Some(lost) => around(node, OverOne::encode(OverOneKind::Lost(lost))),
             None => node,
         })
     }
@@ -120,6 +129,58 @@ impl PhysicalProtoConverterExtension for Fixed {
 /// The extension codec.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConunCodec;
+
+/// An extension over one operator.
+#[derive(Clone, PartialEq, Message)]
+struct OverOne {
+    #[prost(oneof = "OverOneKind", tags = "1, 2")]
+    kind: Option<OverOneKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum OverOneKind {
+    /// What the operator loses.
+    #[prost(message, tag = "1")]
+    Lost(Lost),
+    /// A barrier over it.
+    #[prost(message, tag = "2")]
+    Barrier(BarrierNode),
+}
+
+/// What stays known of the operator's rows ([`Known`]).
+#[derive(Clone, Copy, PartialEq, Message)]
+struct BarrierNode {
+    #[prost(bool, tag = "1")]
+    equalities: bool,
+    /// The largest stands for all columns.
+    #[prost(uint32, tag = "2")]
+    orders_before: u32,
+}
+
+impl From<Known> for BarrierNode {
+    fn from(known: Known) -> Self {
+        let orders_before = u32::try_from(known.orders_before).unwrap_or(u32::MAX);
+        Self { equalities: known.equalities, orders_before }
+    }
+}
+
+impl OverOne {
+    fn encode(kind: OverOneKind) -> Vec<u8> {
+        Self { kind: Some(kind) }.encode_to_vec()
+    }
+
+    /// The operator that `bytes` make of `input`.
+    fn restore(bytes: &[u8], input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let over = Self::decode(bytes).map_err(|e| malformed("extension", &e.to_string()))?;
+        match over.kind.ok_or_else(|| malformed("extension", "it says nothing"))? {
+            OverOneKind::Lost(lost) => lost.restore(input),
+            OverOneKind::Barrier(BarrierNode { equalities, orders_before }) => {
+                let known = Known { equalities, orders_before: orders_before as usize };
+                Ok(Arc::new(EquivalenceBarrierExec::new(Arc::clone(input), known)))
+            }
+        }
+    }
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct ReaderNode {
@@ -184,7 +245,7 @@ impl PhysicalExtensionCodec for ConunCodec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match inputs {
             [] => (),
-            [operator] => return Lost::restore(buf, operator),
+            [input] => return OverOne::restore(buf, input),
             _ => return Err(malformed("extension", "it has several inputs")),
         }
         let node = ReaderNode::decode(buf).map_err(|e| malformed("BlockReaderExec", &e.to_string()))?;
@@ -220,6 +281,12 @@ impl PhysicalExtensionCodec for ConunCodec {
         buf.extend_from_slice(&message.encode_to_vec());
         Ok(())
     }
+}
+
+/// The node of an extension over `operator`.
+fn around(operator: protobuf::PhysicalPlanNode, node: Vec<u8>) -> protobuf::PhysicalPlanNode {
+    let extension = protobuf::PhysicalExtensionNode { node, inputs: vec![operator] };
+    protobuf::PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(extension)) }
 }
 
 fn decode_schema(node: &ReaderNode) -> Result<SchemaRef> {

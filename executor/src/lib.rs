@@ -9,6 +9,7 @@
 pub mod block_reader;
 pub mod canonical;
 pub mod codec;
+pub mod equivalence_barrier;
 mod failure;
 pub mod inputs;
 pub mod object_store;
@@ -23,6 +24,7 @@ pub mod whitelist;
 
 pub use crate::block_reader::BlockReaderExec;
 pub use crate::codec::{ConunCodec, decode_plan, encode_plan};
+pub use crate::equivalence_barrier::EquivalenceBarrierExec;
 pub use crate::inputs::{MemoryInputs, TaskInputs};
 pub use crate::run::{TaskOutput, run_task};
 pub use crate::session::session_config;

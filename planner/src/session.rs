@@ -42,12 +42,8 @@ pub fn session_state(config: SessionConfig, tables: Arc<dyn SchemaProvider>) -> 
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()
         .map_err(|e| Error::internal(format!("the planner's session: {e}")))?;
-    let mut state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime)
-        .with_default_features()
-        .with_optimizer_rule(crate::passes::last())
-        .build();
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    let mut state = crate::passes::corrected(builder)?.build();
     conun_functions::register(&mut state).map_err(|e| Error::internal(e.to_string()))?;
     crate::passes::register(&mut state);
     let functions = state.table_functions().keys().cloned().collect();

@@ -71,14 +71,19 @@ golden! {
     single_row: [
         "select k, (select name from small) as n from t where v > (select max(k) from small)",
     ];
+    subquery_flags: [
+        "select k, exists (select 1 from small where small.k = t.k) as e, v in (select k from small) as i from t",
+    ];
     subquery_places: [
         "select k from t order by v + (select max(k) from small)",
         "select k, sum(v + (select max(k) from small)) as s from t group by k",
         "select t.k from t join small on t.k = small.k and t.v > (select max(k) from small)",
     ];
-    nulled_constants: [
+    false_equivalences: [
         "select k, v, count(*) as n from t where k = 3 and v > 7 group by rollup(v, k) order by k, v desc",
         "select b.k, t.v from t left join (select * from small where k = 3) b on t.v = b.k order by b.k, t.v",
+        "select t.v, s.name from (select * from small order by name limit 9) s join (select * from t order by v limit 99) t \
+            on s.k = t.k order by t.v, s.name",
     ];
     // No pass of the planner changes them: order is pinned on nodes.
     pinned: [

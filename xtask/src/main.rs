@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask tidy | ci | refusals | bench | churn | matrix`.
+//! The repository's own commands: `cargo xtask tidy | ci | refusals | bench | churn | matrix | fuzz`.
 //!
 //! What it knows: the rules of this repository, and how to start its programs. What it must not know: the crates
 //! themselves (it builds in seconds, so that `tidy` is cheap to run), apart from the judge of golden answers.
@@ -9,6 +9,7 @@ mod bench;
 mod churn;
 mod ci;
 mod devnet;
+mod fuzz;
 mod matrix;
 mod refusals;
 mod repo;
@@ -26,7 +27,9 @@ const USAGE: &str = "usage: cargo xtask tidy                 check the repositor
        cargo xtask churn [--sf 1] [--json FILE]
                                         long jobs while nodes die and slow down
        cargo xtask matrix [--scale 0.01] [--builds] [--joined]
-                                        the same bits whatever the nodes, partitions, delays (and builds)";
+                                        the same bits whatever the nodes, partitions, delays (and builds)
+       cargo xtask fuzz [--seed 1] [--statements 200] [--print]
+                                        random statements, on a network and on DuckDB";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some(("bench", rest)) => bench::run(rest),
         Some(("churn", rest)) => churn::run(rest),
         Some(("matrix", rest)) => matrix::run(rest),
+        Some(("fuzz", rest)) => fuzz::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

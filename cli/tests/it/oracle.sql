@@ -138,3 +138,8 @@ select count(*) from (select carrier from flights limit 5) p left join airlines 
 select max(b.name) over (partition by l.carrier) from (select * from airlines where carrier = 'AA') l join airlines b on length(l.name) = length(b.name)
 select l.carrier, count(*) over (partition by l.carrier order by b.name) from (select * from airlines where carrier = 'AA') l join airlines b on length(l.name) < length(b.name) + 4 order by 2
 select a.carrier, (select count(*) from flights f where f.carrier = a.carrier and month = 2 group by f.carrier) n from airlines a order by 1
+select carrier, month, count(*) n from (select carrier, month from flights order by carrier, month limit 100000) s group by rollup (carrier, month) order by carrier nulls last, month nulls last
+select carrier, count(*) n from (select carrier from flights order by carrier limit 100000) s group by grouping sets ((carrier), ()) order by carrier
+select 1 + 2 x, carrier c, count(*) n from airlines group by grouping sets ((1 + 2), (carrier), ()) order by x, c
+select x, count(*) over (partition by x order by y) n from (select b.x, a.carrier y from airlines a left join (select carrier, 3 x from airlines where carrier > 'M') b on a.carrier = b.carrier) s order by x, n
+select b.x, b.y, count(*) n from airlines a left join (select p.carrier, p.carrier x, q.carrier y from airlines p join airlines q on p.carrier = q.carrier where p.carrier > 'M') b on a.carrier = b.carrier group by cube (b.x, b.y) order by x, y, n

@@ -11,7 +11,7 @@ use datafusion::{
         limit::{GlobalLimitExec, LocalLimitExec},
     },
 };
-use datafusion_proto::protobuf::{self, physical_plan_node::PhysicalPlanType};
+use datafusion_proto::protobuf;
 use prost::Message;
 
 use super::malformed;
@@ -45,22 +45,15 @@ impl Lost {
         Some(Self { skip: 0, fetch: None, sets: group.groups().len() as u32 })
     }
 
-    /// The node of `operator` with it.
-    pub(super) fn around(&self, operator: protobuf::PhysicalPlanNode) -> protobuf::PhysicalPlanNode {
-        let extension = protobuf::PhysicalExtensionNode { node: self.encode_to_vec(), inputs: vec![operator] };
-        protobuf::PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(extension)) }
-    }
-
-    /// `operator` with what `bytes` say that it lost.
-    pub(super) fn restore(bytes: &[u8], operator: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let lost = Self::decode(bytes).map_err(|e| malformed("extension", &e.to_string()))?;
-        if lost.sets > 0 {
+    /// `operator` with what it lost.
+    pub(super) fn restore(&self, operator: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.sets > 0 {
             let aggregate = operator.downcast_ref::<AggregateExec>();
             let aggregate = aggregate.ok_or_else(|| malformed("extension", "sets of no aggregate"))?;
-            return with_empty_sets(aggregate, lost.sets);
+            return with_empty_sets(aggregate, self.sets);
         }
         let rows = |number: u64| usize::try_from(number).map_err(|_| malformed("limit", "more rows than there can be"));
-        let (skip, fetch) = (rows(lost.skip)?, lost.fetch.map(rows).transpose()?);
+        let (skip, fetch) = (rows(self.skip)?, self.fetch.map(rows).transpose()?);
         if let Some(limit) = operator.downcast_ref::<GlobalLimitExec>() {
             let mut restored = GlobalLimitExec::new(limit.input().clone(), skip, fetch);
             restored.set_required_ordering(limit.required_ordering().clone());

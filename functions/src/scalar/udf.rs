@@ -14,7 +14,6 @@ use datafusion::{
         ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
         interval_arithmetic::Interval,
         simplify::{ExprSimplifyResult, SimplifyContext},
-        sort_properties::{ExprProperties, SortProperties},
     },
 };
 
@@ -130,10 +129,6 @@ impl ScalarUDFImpl for Portable {
 
     fn evaluate_bounds(&self, input: &[&Interval]) -> Result<Interval> {
         self.inner.evaluate_bounds(input)
-    }
-
-    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
-        self.inner.output_ordering(inputs)
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {

@@ -8,22 +8,26 @@
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
 //! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
 //! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
+//! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` as values become counts |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
-//! | [`nulled_constants`] | logical plans | columns that a filter fixes are no constants above what makes NULLs of them |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
+//! | [`false_equivalences`] | physical plans | what DataFusion believes of rows above outer joins, grouping sets and ordered joins is hidden from it |
+//! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
 //! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
 
 pub(crate) mod distinct_order;
+mod false_dependencies;
+mod false_equivalences;
 pub(crate) mod moment;
-mod nulled_constants;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
 pub(crate) mod runnable;
 pub(crate) mod single_row;
+pub(crate) mod subquery_flags;
 pub(crate) mod subquery_places;
 pub(crate) mod volatile;
 pub(crate) mod window_distinct;
@@ -35,9 +39,8 @@ use conun_types::Result;
 use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     error::Result as PlanResult,
-    execution::SessionState,
+    execution::{SessionState, SessionStateBuilder},
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
-    optimizer::OptimizerRule,
     physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
@@ -49,9 +52,12 @@ type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
 const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, single_row::refusal, recursion::refusal];
 
-/// The pass that comes after DataFusion's optimizers.
-pub(crate) fn last() -> Arc<dyn OptimizerRule + Send + Sync> {
-    Arc::new(nulled_constants::NulledConstants)
+/// `builder` with DataFusion's rules, kept from what is false.
+///
+/// # Errors
+/// [`conun_types::ErrorKind::Internal`] where DataFusion has other rules than this build was made for.
+pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
+    false_dependencies::forgotten(builder).and_then(false_equivalences::hidden)
 }
 
 /// Adds the rewriting passes to a session.
@@ -59,6 +65,7 @@ pub(crate) fn register(state: &mut SessionState) {
     state.add_analyzer_rule(Arc::new(distinct_order::DistinctOrder));
     state.add_analyzer_rule(Arc::new(window_distinct::WindowDistinct));
     state.add_analyzer_rule(Arc::new(window_words::WindowWords));
+    state.add_analyzer_rule(Arc::new(subquery_flags::SubqueryFlags));
     state.add_analyzer_rule(Arc::new(single_row::SingleRow));
     state.add_analyzer_rule(Arc::new(subquery_places::SubqueryPlaces));
 }

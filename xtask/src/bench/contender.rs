@@ -29,11 +29,11 @@ pub(super) fn all<'a>(bin: &'a Path, data: &'a Path, devnet: Option<&'a Devnet>)
     all
 }
 
-fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
-fn duckdb_is_there() -> bool {
+pub(crate) fn duckdb_is_there() -> bool {
     let mut import = Command::new(python());
     import.args(["-c", "import duckdb"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     import.status().is_ok_and(|status| status.success())

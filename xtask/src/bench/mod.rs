@@ -18,6 +18,7 @@ use crate::ci::{must, release_dir};
 use crate::devnet::Devnet;
 use crate::{Result, repo};
 use contender::Contender;
+pub(crate) use contender::{duckdb_is_there, python};
 use report::{Measured, Report};
 
 /// How often all queries run under a quorum before anything is measured on a devnet.
@@ -145,7 +146,7 @@ fn measure_one(contender: &Contender, case: &Case, scratch: &Path, judged: bool)
 }
 
 /// The workspace's folder of foreign contenders.
-fn compare_dir() -> PathBuf {
+pub(crate) fn compare_dir() -> PathBuf {
     repo::root().join("benches/compare")
 }
 

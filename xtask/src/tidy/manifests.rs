@@ -14,7 +14,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("conun-functions", Some(&[])),
     ("conun-storage", Some(&["conun-types"])),
     ("conun-network", Some(&["conun-types"])),
-    ("conun-planner", Some(&["conun-types", "conun-functions"])),
+    ("conun-planner", Some(&["conun-types", "conun-functions", "conun-executor"])),
     ("conun-executor", Some(&["conun-types", "conun-functions"])),
     ("conun-node", Some(&["conun-types", "conun-storage", "conun-executor"])),
     ("conun-engine", Some(&["conun-types", "conun-storage", "conun-planner", "conun-executor", "conun-trust"])),

@@ -1,23 +1,25 @@
-//! Statements in this process: plain DataFusion, with files as tables.
+//! Statements in this process: DataFusion with files as tables, kept from what it falsely believes of rows.
 
 use conun_types::{Error, ErrorKind, Result};
 use datafusion::{
     error::DataFusionError,
+    execution::SessionStateBuilder,
     prelude::{SessionConfig, SessionContext},
 };
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Answer, files};
 
-/// A DataFusion session. Its settings are DataFusion's own: it is as fast as that, and promises no more.
+/// A DataFusion session. Its settings are DataFusion's own: it is as fast as that, and promises no more than right answers.
 pub(super) struct Local {
     session: SessionContext,
 }
 
 impl Local {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> Result<Self> {
         let config = SessionConfig::new().with_information_schema(true);
-        Self { session: SessionContext::new_with_config(config).enable_url_table() }
+        let state = conun_planner::corrected(SessionStateBuilder::new().with_config(config).with_default_features())?;
+        Ok(Self { session: SessionContext::new_with_state(state.build()).enable_url_table() })
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer> {

@@ -47,7 +47,7 @@ impl Session {
             if args.max_error.is_some() || args.verify.is_some() {
                 return Err(Error::usage("verification needs a network").with_hint("give a coordinator with --connect"));
             }
-            return Ok(Self::Local(Local::new()));
+            return Ok(Self::Local(Local::new()?));
         }
         let verify = context.config.verify.as_deref().map(str::parse).transpose()?;
         let client = context.client(&args.connect).await?;

@@ -1,0 +1,35 @@
+-- Pairs of statements that say the same. DataFusion as it comes answers the first of each otherwise.
+-- What determines one side of a join does not determine the other.
+with tot as (select carrier, count(*) total from flights group by carrier) select tot.carrier c, f.origin o, total, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier, f.origin, total order by c, o
+select carrier c, origin o, sum(count(*)) over (partition by carrier) total, count(*) n from flights group by carrier, origin order by c, o
+with tot as (select carrier, count(*) total from flights group by carrier), b as (select tot.carrier, f.origin, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier, f.origin) select a.name from airlines a join b on a.carrier = b.carrier order by name
+select name from (select distinct carrier, origin from flights) b join airlines a on a.carrier = b.carrier order by name
+with tot as (select carrier, count(*) total from flights group by carrier) select count(*) n from (select k, b, n from (select tot.carrier k, f.origin b, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier, f.origin) s group by k, b, n) y
+select count(*) n from (select distinct carrier, origin from flights) s
+with tot as (select carrier, count(*) total from flights group by carrier) select tot.carrier c, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier order by c
+select carrier c, count(*) n from flights group by carrier order by c
+select distinct c.carrier, f.origin o from (select distinct carrier from airlines) c left join flights f on c.carrier = f.carrier order by carrier, o
+select carrier, origin o from flights group by carrier, origin order by carrier, o
+-- Nor what determines a row the values in a list of it.
+select count(*) n from (select k, e from (select k, unnest(l) e from (select carrier k, array_agg(month) l from flights group by carrier) x) u group by k, e) y
+select count(*) n from (select distinct carrier, month from flights) y
+select carrier k, unnest([3, 1, 2]) e from airlines group by carrier order by k, e
+select carrier k, e from airlines cross join (values (1), (2), (3)) v(e) order by k, e
+-- A day has many times, and a quotient many dividends.
+select time_hour t, count(*) n from flights where cast(time_hour as date) = date '2013-03-05' group by time_hour order by t
+select time_hour t, count(*) n from flights where time_hour >= '2013-03-05T00:00:00Z' and time_hour < '2013-03-06T00:00:00Z' group by time_hour order by t
+select flight f, count(*) n from flights where flight / 100 = 1 group by flight order by f
+select flight f, count(*) n from flights where flight between 100 and 199 group by flight order by f
+select flight f, rank() over (order by flight) r from flights where flight / 100 = 1 and day = 1 order by f, r limit 99
+select flight f, rank() over (order by flight) r from flights where flight between 100 and 199 and day = 1 order by f, r limit 99
+-- Before the first value a frame has none, and a frame that moves loses some.
+select w, count(*) n from (select max(case when month > 3 then month end) over (order by month, day, flight, carrier, dep_time, origin) w from flights where day = 1) s group by w order by w nulls last
+select case when month > 3 then month end w, count(*) n from flights where day = 1 group by 1 order by w nulls last
+select w, count(*) n from (select count(*) over (partition by month order by flight, carrier, dep_time, origin, tailnum rows between 2 preceding and current row) w from flights where day = 1) s group by w order by w
+select w, n from (values (1, 12), (2, 12)) v(w, n) union all select 3, count(*) - 24 from flights where day = 1 order by w
+-- The place of a unique column is not unique.
+select n, c, rank() over (order by n) r from (select count(*) n, carrier c from (select distinct carrier, month from flights) x group by carrier) t order by n, c
+select n, c, min(k) over (partition by n) r from (select n, c, row_number() over (order by n, c) k from (select count(*) n, carrier c from (select distinct carrier, month from flights) x group by carrier) t) s order by n, c
+-- Every day has the same times.
+select date_part('hour', w) h, count(*) n from (select cast(time_hour as time) w from (select time_hour from flights order by time_hour limit 3000) x) y group by w order by w
+select date_part('hour', time_hour) h, count(*) n from (select time_hour from flights order by time_hour limit 3000) x group by 1 order by h
