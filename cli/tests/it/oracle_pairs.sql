@@ -33,3 +33,8 @@ select n, c, min(k) over (partition by n) r from (select n, c, row_number() over
 -- Every day has the same times.
 select date_part('hour', w) h, count(*) n from (select cast(time_hour as time) w from (select time_hour from flights order by time_hour limit 3000) x) y group by w order by w
 select date_part('hour', time_hour) h, count(*) n from (select time_hour from flights order by time_hour limit 3000) x group by 1 order by h
+-- No row satisfies this, and none is counted.
+select count(*) n from (select n from (select count(*) n from airlines) t where n = 16 and n = 2) s
+select count(*) n from airlines where carrier = 'none'
+select count(*) n from (select c, n from (select carrier c, count(*) n from airlines group by cube (carrier)) t where c = 'AA' and c = 'UA') s
+select count(*) n from airlines where carrier = 'none'

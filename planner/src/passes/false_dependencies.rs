@@ -7,38 +7,43 @@
 
 use std::sync::Arc;
 
-use conun_types::{Error, Result};
+use conun_types::Result;
 use datafusion::{
     common::{
         DFSchemaRef, FunctionalDependencies,
         tree_node::{Transformed, TransformedResult, TreeNode},
     },
     error::Result as PlanResult,
-    execution::SessionStateBuilder,
     logical_expr::{
         LogicalPlan,
         planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning},
     },
-    optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule},
+    optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
     sql::sqlparser::ast::{Ident, TableAlias, TableFactor},
 };
+
+/// Rules for logical plans.
+type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
 
 /// DataFusion's rules that go by dependencies.
 const DEPENDENT: &[&str] =
     &["replace_distinct_aggregate", "eliminate_join", "eliminate_duplicated_expr", "optimize_projections"];
 
-/// `builder` with DataFusion's rules for logical plans, and this one before each that goes by dependencies.
+/// `rules` and this one before each that goes by dependencies.
 ///
 /// # Errors
-/// Kind `Internal` where DataFusion has one of these rules no more.
-pub(crate) fn forgotten(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
-    let mut rules = Optimizer::new().rules;
+/// Kind `Internal` where one of these is not among them.
+pub(super) fn forgotten(mut rules: Rules) -> Result<Rules> {
     for name in DEPENDENT {
-        let place = rules.iter().position(|rule| rule.name() == *name);
-        let place = place.ok_or_else(|| Error::internal(format!("DataFusion has no rule {name}")))?;
+        let place = super::place(name, rules.iter().map(|rule| rule.name()))?;
         rules.insert(place, Arc::new(Forget));
     }
-    Ok(builder.with_optimizer_rules(rules).with_relation_planners(vec![Arc::new(Forget)]))
+    Ok(rules)
+}
+
+/// Forgets dependencies of what stands after FROM.
+pub(super) fn relations() -> Arc<dyn RelationPlanner> {
+    Arc::new(Forget)
 }
 
 /// Forgets dependencies.
@@ -52,10 +57,6 @@ impl OptimizerRule for Forget {
 
     fn apply_order(&self) -> Option<ApplyOrder> {
         None
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> PlanResult<Transformed<LogicalPlan>> {

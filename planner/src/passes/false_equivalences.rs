@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use conun_executor::{EquivalenceBarrierExec, equivalence_barrier::Known, plan_node::RECOMPUTE};
-use conun_types::{Error, Result};
+use conun_types::Result;
 use datafusion::{
     arrow::datatypes::DataType,
     common::{
@@ -28,7 +28,6 @@ use datafusion::{
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     error::Result as PlanResult,
-    execution::SessionStateBuilder,
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr,
@@ -36,7 +35,7 @@ use datafusion::{
         utils::split_conjunction,
         window::{PlainAggregateWindowExpr, SlidingAggregateWindowExpr, WindowExpr},
     },
-    physical_optimizer::{PhysicalOptimizerRule, optimizer::PhysicalOptimizer},
+    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
         aggregates::AggregateExec,
@@ -51,16 +50,17 @@ use datafusion::{
 /// The rule of DataFusion's that decides where rows are sorted and exchanged.
 const DECIDES: &str = "EnsureRequirements";
 
-/// `builder` with DataFusion's rules for physical plans, and this one before the one that relies on what is hidden.
+/// Rules for physical plans.
+type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+
+/// `rules` and this one before the one that relies on what is hidden.
 ///
 /// # Errors
-/// Kind `Internal` where DataFusion has no such rule any more.
-pub(crate) fn hidden(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
-    let mut rules = PhysicalOptimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == DECIDES);
-    let place = place.ok_or_else(|| Error::internal(format!("DataFusion has no rule {DECIDES}")))?;
+/// Kind `Internal` where that is not among them.
+pub(super) fn hidden(mut rules: Rules) -> Result<Rules> {
+    let place = super::place(DECIDES, rules.iter().map(|rule| rule.name()))?;
     rules.insert(place, Arc::new(Hide));
-    Ok(builder.with_physical_optimizer_rules(rules))
+    Ok(rules)
 }
 
 /// The pass.

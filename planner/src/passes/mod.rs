@@ -14,6 +14,7 @@
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`false_equivalences`] | physical plans | what DataFusion believes of rows above outer joins, grouping sets and ordered joins is hidden from it |
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
+//! | [`rows_of_none`] | logical plans | conditions that no row satisfies stay above aggregates that give a row of none |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
@@ -25,6 +26,7 @@ mod false_equivalences;
 pub(crate) mod moment;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
+mod rows_of_none;
 pub(crate) mod runnable;
 pub(crate) mod single_row;
 pub(crate) mod subquery_flags;
@@ -35,12 +37,14 @@ pub(crate) mod window_words;
 
 use std::sync::Arc;
 
-use conun_types::Result;
+use conun_types::{Error, Result};
 use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     error::Result as PlanResult,
     execution::{SessionState, SessionStateBuilder},
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
+    optimizer::Optimizer,
+    physical_optimizer::optimizer::PhysicalOptimizer,
     physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
@@ -57,7 +61,18 @@ const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, singl
 /// # Errors
 /// [`conun_types::ErrorKind::Internal`] where DataFusion has other rules than this build was made for.
 pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
-    false_dependencies::forgotten(builder).and_then(false_equivalences::hidden)
+    let mut logical = Optimizer::new().rules;
+    let pushes = place("push_down_filter", logical.iter().map(|rule| rule.name()))?;
+    logical[pushes] = Arc::new(rows_of_none::PushDown::default());
+    Ok(builder
+        .with_optimizer_rules(false_dependencies::forgotten(logical)?)
+        .with_relation_planners(vec![false_dependencies::relations()])
+        .with_physical_optimizer_rules(false_equivalences::hidden(PhysicalOptimizer::new().rules)?))
+}
+
+/// The place of the rule that is called `name` among `rules`.
+fn place<'a>(name: &str, mut rules: impl Iterator<Item = &'a str>) -> Result<usize> {
+    rules.position(|rule| rule == name).ok_or_else(|| Error::internal(format!("DataFusion has no rule {name}")))
 }
 
 /// Adds the rewriting passes to a session.

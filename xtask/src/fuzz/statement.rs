@@ -273,11 +273,9 @@ impl Draw {
             return left;
         }
         let word = *self.of(&["union all", "union all", "union", "except", "intersect", "except all", "intersect all"]);
-        let list = |columns: Vec<&str>| columns.join(", ");
-        let (a, b) = (
-            list(pairs.iter().map(|(a, _)| a.name.as_str()).collect()),
-            list(pairs.iter().map(|(_, b)| b.name.as_str()).collect()),
-        );
+        let a = pairs.iter().map(|(a, _)| a.name.clone()).collect::<Vec<_>>().join(", ");
+        // One of the right side may be taken twice.
+        let b = pairs.iter().map(|(_, b)| format!("{} {}", b.name, self.name('c'))).collect::<Vec<_>>().join(", ");
         let sql = format!("select {a} from {} {word} select {b} from {}", left.alias(self), right.alias(self));
         Relation { sql, columns: pairs.into_iter().map(|(a, _)| a).collect(), rows: left.rows + right.rows }
     }
