@@ -175,7 +175,8 @@ impl OverOne {
         match over.kind.ok_or_else(|| malformed("extension", "it says nothing"))? {
             OverOneKind::Lost(lost) => lost.restore(input),
             OverOneKind::Barrier(BarrierNode { equalities, orders_before }) => {
-                let known = Known { equalities, orders_before: orders_before as usize };
+                let orders_before = if orders_before == u32::MAX { usize::MAX } else { orders_before as usize };
+                let known = Known { equalities, orders_before };
                 Ok(Arc::new(EquivalenceBarrierExec::new(Arc::clone(input), known)))
             }
         }

@@ -67,6 +67,26 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("select array_repeat('', 2000000000)", "array_repeat() (line 1, column 8) makes", "less"),
     ("select array_repeat(1, 9999999), name from t", "array_repeat() (line 1, column 8) makes a constant", "less"),
+    (
+        "select k from t where 1 in (select row_number() over (order by s.v) from small s where s.k = t.k)",
+        "a subquery that refers to the row outside below a window",
+        "join the tables",
+    ),
+    (
+        "select k, (select count(*) from small a left join (select k from small s where s.k = t.k) b on a.k = b.k) n from t",
+        "a subquery that refers to the row outside below an outer join",
+        "join the tables",
+    ),
+    (
+        "select k from t where exists (select 1 from small s where s.k = t.k having count(*) = 0)",
+        "a subquery that refers to the row outside below an aggregate",
+        "join the tables",
+    ),
+    (
+        "select k, (select max(n) from (select count(*) n from small s where s.k = t.k) x) m from t",
+        "a subquery that refers to the row outside below an aggregate",
+        "join the tables",
+    ),
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
     ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
     ("create table x as select * from t", "CREATE (line 1, column 1) is no query", "conun put"),

@@ -80,6 +80,23 @@ fn a_network_answers_as_one_process_does() {
             "select * from (values (2, null, false, false), (5, null, true, false), (null, null, null, false)) v(n, a, b, c)",
         ),
         (
+            "select n from (values (2), (5)) v(n) where n not in (select nullif(length(carrier), 2) from airlines) or n > 100",
+            "select n from (values (2), (5)) v(n) where n > 100",
+        ),
+        (
+            "select x from (values (1), (2)) v(x) where (x in (select y from (values (3), (null)) w(y))) is null order by x",
+            "select x from (values (1), (2)) v(x) order by x",
+        ),
+        (
+            "select carrier, exists (select max(flight) from flights f where f.carrier = a.carrier and f.month = 13) e, \
+                0 in (select count(*) from flights f where f.carrier = a.carrier and f.month = 13) z from airlines a",
+            "select carrier, true e, true z from airlines",
+        ),
+        (
+            "select carrier from airlines a where 0 in (select count(*) from flights f where f.carrier = a.carrier and f.month = 13)",
+            "select carrier from airlines",
+        ),
+        (
             "select dest in (select faa from airports where tz = -8) w, count(*) n from flights group by 1 order by w",
             "select a.faa is not null w, count(*) n from flights f left join (select faa from airports where tz = -8) a \
                 on f.dest = a.faa group by 1 order by w",

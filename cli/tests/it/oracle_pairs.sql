@@ -1,4 +1,4 @@
--- Pairs of statements that say the same. DataFusion as it comes answers the first of each otherwise.
+-- Pairs of statements that say the same. DataFusion as it comes answers the first of most otherwise.
 -- What determines one side of a join does not determine the other.
 with tot as (select carrier, count(*) total from flights group by carrier) select tot.carrier c, f.origin o, total, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier, f.origin, total order by c, o
 select carrier c, origin o, sum(count(*)) over (partition by carrier) total, count(*) n from flights group by carrier, origin order by c, o
@@ -38,3 +38,17 @@ select count(*) n from (select n from (select count(*) n from airlines) t where 
 select count(*) n from airlines where carrier = 'none'
 select count(*) n from (select c, n from (select carrier c, count(*) n from airlines group by cube (carrier)) t where c = 'AA' and c = 'UA') s
 select count(*) n from airlines where carrier = 'none'
+select * from (select 1 k, count(*) n from airlines union all select 2 k, count(*) n from airlines) u where k = 2
+select 2 k, count(*) n from airlines
+select count(*) n from (select n from (select count(*) n, 1 one from airlines) t where one = 2) s
+select count(*) n from airlines where carrier = 'none'
+select t.n, u.m from (select count(*) n from airlines) t left join (select count(*) m, 7 k from airlines) u on u.k = 8
+select count(*) n, null m from airlines
+select count(*) n from (select c, g, n from (select carrier c, 1 g, count(*) n from airlines group by cube(carrier)) t where g = 2) s
+select count(*) n from airlines where carrier = 'none'
+-- An equality with a column fixes none.
+select a, count(*) n from (values (100, 100), (150, 150), (199, 199), (100, 100), (150, 150)) v(a, b) where a / 100 = 1 and a = b group by a order by a desc
+select * from (values (199, 1), (150, 2), (100, 2)) v(a, n) order by a desc
+-- Columns of one name.
+select b.carrier c from (select a.carrier, b.carrier from airlines a join airlines b on a.carrier = b.carrier) order by c
+select carrier c from airlines order by c

@@ -15,7 +15,8 @@ use datafusion::{
     },
     error::Result as PlanResult,
     logical_expr::{
-        LogicalPlan,
+        Expr, LogicalPlan, Projection,
+        builder::unique_field_aliases,
         planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning},
     },
     optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
@@ -85,9 +86,28 @@ impl RelationPlanner for Forget {
             LogicalPlan::SubqueryAlias(seen) => Arc::unwrap_or_clone(seen.input),
             plan => plan,
         };
+        // For the alias, columns of one name got others.
+        let plan = match plan {
+            LogicalPlan::Projection(renamed) if alias.is_none() && is_renaming(&renamed) => {
+                Arc::unwrap_or_clone(renamed.input)
+            }
+            plan => plan,
+        };
         let plan = plan.transform_down(forget).data()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
+}
+
+/// Whether `projection` does nothing but tell columns of one name apart.
+fn is_renaming(projection: &Projection) -> bool {
+    let aliases = unique_field_aliases(projection.input.schema().fields());
+    let renames = projection.expr.len() == aliases.len() && aliases.iter().any(Option::is_some);
+    renames
+        && projection.expr.iter().zip(&aliases).all(|(expr, alias)| match (expr, alias) {
+            (Expr::Alias(renamed), Some(alias)) => renamed.name == *alias && matches!(*renamed.expr, Expr::Column(_)),
+            (expr, None) => matches!(expr, Expr::Column(_)),
+            _ => false,
+        })
 }
 
 /// `node` without what it says of its own columns.

@@ -32,7 +32,7 @@ use datafusion::{
     physical_expr::{
         PhysicalExpr,
         expressions::{BinaryExpr, CastExpr, Column},
-        utils::split_conjunction,
+        utils::{collect_columns, split_conjunction},
         window::{PlainAggregateWindowExpr, SlidingAggregateWindowExpr, WindowExpr},
     },
     physical_optimizer::PhysicalOptimizerRule,
@@ -102,14 +102,25 @@ fn above(plan: &Arc<dyn ExecutionPlan>) -> Option<Known> {
     if aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set()) || plan.is::<UnnestExec>() {
         return Some(Known::NOTHING);
     }
-    let windows = plan.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr);
-    let windows =
-        windows.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr));
-    if let Some(windows) = windows.filter(|windows| windows.iter().any(aggregates)) {
-        return Some(Known { orders_before: plan.schema().fields().len() - windows.len(), ..Known::ALL });
+    let filter = plan.downcast_ref::<FilterExec>().filter(|filter| seems_constant(filter));
+    // What is projected is known by what seems constant.
+    filter.map(|filter| if filter.projection().is_some() { Known::NOTHING } else { Known::ORDERS })
+}
+
+/// The windows of `plan`, if it is an operator of windows.
+fn windows(plan: &Arc<dyn ExecutionPlan>) -> Option<&[Arc<dyn WindowExpr>]> {
+    let plain = plan.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr);
+    plain.or_else(|| plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr))
+}
+
+/// What may be known of the rows of a run of windows. They are not on each other, so that one barrier for all is enough.
+fn of_windows(last: &Arc<dyn ExecutionPlan>) -> Option<Known> {
+    let (mut first, mut aggregate) = (last, false);
+    while let (Some(windows), [input]) = (windows(first), first.children().as_slice()) {
+        aggregate |= windows.iter().any(aggregates);
+        first = input;
     }
-    let constant = plan.downcast_ref::<FilterExec>().is_some_and(seems_constant);
-    constant.then_some(Known::ORDERS)
+    aggregate.then(|| Known { orders_before: first.schema().fields().len(), ..Known::ALL })
 }
 
 fn aggregates(window: &Arc<dyn WindowExpr>) -> bool {
@@ -117,30 +128,26 @@ fn aggregates(window: &Arc<dyn WindowExpr>) -> bool {
     window.is::<PlainAggregateWindowExpr>() || window.is::<SlidingAggregateWindowExpr>()
 }
 
-/// Whether DataFusion takes a column for constant that no condition says to equal something.
+/// Whether DataFusion takes a column for constant that no condition says to equal a constant.
 fn seems_constant(filter: &FilterExec) -> bool {
-    let conditions = split_conjunction(filter.predicate());
-    let equated: Vec<&Column> = conditions
-        .into_iter()
-        .filter_map(|condition| condition.downcast_ref::<BinaryExpr>())
-        .filter(|condition| *condition.op() == Operator::Eq)
-        .flat_map(|equality| [equality.left(), equality.right()])
-        .filter_map(|side| side.downcast_ref::<Column>())
-        .collect();
     let input = filter.input().equivalence_properties();
-    let projection = filter.projection().as_deref();
-    let known = |column: &Column| {
-        let index = projection.map_or(Some(column.index()), |columns| columns.get(column.index()).copied());
-        let Some(index) = index else { return false };
-        let name = filter.input().schema().field(index).name().clone();
-        let column = Column::new(&name, index);
-        equated.contains(&&column) || {
-            let column: Arc<dyn PhysicalExpr> = Arc::new(column);
-            input.is_expr_constant(&column).is_some()
-        }
+    let is_fixed =
+        |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).is_empty() || input.is_expr_constant(expr).is_some();
+    let is_equated = |column: &Column| {
+        split_conjunction(filter.predicate()).into_iter().any(|condition| {
+            let equality = condition.downcast_ref::<BinaryExpr>().filter(|condition| *condition.op() == Operator::Eq);
+            equality.is_some_and(|equality| {
+                let is = |side: &Arc<dyn PhysicalExpr>| side.downcast_ref::<Column>() == Some(column);
+                let (left, right) = (equality.left(), equality.right());
+                (is(left) && is_fixed(right)) || (is(right) && is_fixed(left))
+            })
+        })
     };
     let constants = filter.properties().equivalence_properties().constants();
-    constants.iter().any(|constant| constant.expr.downcast_ref::<Column>().is_some_and(|column| !known(column)))
+    constants.iter().any(|constant| {
+        let column = constant.expr.downcast_ref::<Column>();
+        column.is_some_and(|column| !is_equated(column) && !is_fixed(&constant.expr))
+    })
 }
 
 /// Whether DataFusion takes columns of `plan` for unique, that are others than those that are unique in its input.
@@ -171,9 +178,13 @@ fn source(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<usize> {
 /// `plan` over inputs of which it knows only what is true of its own rows, too.
 fn below(plan: Arc<dyn ExecutionPlan>) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let known = match joined(&plan)? {
-        Some(sides) => sides.to_vec(),
+        Some(sides) => {
+            let inputs = plan.children();
+            sides.into_iter().zip(inputs).map(|(side, input)| narrower(side, of_windows(input))).collect()
+        }
         None if has_time_of_day(&plan)? => vec![Some(Known::EQUALITIES); plan.children().len()],
         None if seems_unique(&plan) => vec![Some(Known::ALL)],
+        None if windows(&plan).is_none() => plan.children().into_iter().map(of_windows).collect(),
         None => return Ok(plan),
     };
     if known.iter().all(Option::is_none) {
@@ -182,6 +193,17 @@ fn below(plan: Arc<dyn ExecutionPlan>) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let inputs = plan.children().into_iter().cloned().zip(known);
     let inputs = inputs.map(|(input, known)| behind(input, known)).collect();
     plan.replace_children(inputs, RECOMPUTE)
+}
+
+/// What both say is known.
+fn narrower(one: Option<Known>, other: Option<Known>) -> Option<Known> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Known {
+            equalities: one.equalities && other.equalities,
+            orders_before: one.orders_before.min(other.orders_before),
+        }),
+        (one, other) => one.or(other),
+    }
 }
 
 /// What may be known of the two inputs of a join.

@@ -8,18 +8,20 @@
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
 //! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
 //! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
-//! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` as values become counts |
+//! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` that are no condition by themselves become counts |
+//! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
-//! | [`false_equivalences`] | physical plans | what DataFusion believes of rows above outer joins, grouping sets and ordered joins is hidden from it |
+//! | [`false_equivalences`] | physical plans | what DataFusion falsely believes of rows (of joins, grouping sets, filters, windows, ..) is hidden from it |
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
-//! | [`rows_of_none`] | logical plans | conditions that no row satisfies stay above aggregates that give a row of none |
+//! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
 //! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
 
+pub(crate) mod correlation;
 pub(crate) mod distinct_order;
 mod false_dependencies;
 mod false_equivalences;
@@ -54,7 +56,8 @@ use crate::{plan_error, refusal::Refusal};
 /// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
-const REFUSING: &[Refuse] = &[volatile::refusal, window_distinct::refusal, single_row::refusal, recursion::refusal];
+const REFUSING: &[Refuse] =
+    &[volatile::refusal, window_distinct::refusal, single_row::refusal, correlation::refusal, recursion::refusal];
 
 /// `builder` with DataFusion's rules, kept from what is false.
 ///

@@ -1,14 +1,18 @@
 //! Aggregates that give a row where there is none: those without keys, and of grouping sets.
 //!
-//! DataFusion moves conditions on keys below aggregates. One that contradicts itself is on nothing any more, and moved as well:
-//! `select n from (select count(*) n from t) where n = 1 and n = 2` would count no rows, and give a row.
+//! DataFusion moves conditions below aggregates that are on keys alone. One that is on no column at all is moved as well, for example one that
+//! contradicts itself, or that is on a constant: `select n from (select count(*) n, 1 k from t) where k = 2` would count no rows,
+//! and give a row. Such conditions stay above.
 
 use std::sync::Arc;
 
 use datafusion::{
     common::tree_node::Transformed,
     error::Result,
-    logical_expr::{EmptyRelation, Expr, LogicalPlan, lit, utils::split_conjunction},
+    logical_expr::{
+        Aggregate, EmptyRelation, Expr, Filter, LogicalPlan, lit,
+        utils::{conjunction, split_conjunction},
+    },
     optimizer::{
         ApplyOrder, OptimizerConfig, OptimizerRule, push_down_filter::PushDownFilter,
         simplify_expressions::simplify_predicates,
@@ -29,23 +33,44 @@ impl OptimizerRule for PushDown {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if contradicts(&plan)? {
+        let Some((conditions, aggregate)) = of_aggregate(&plan) else { return self.0.rewrite(plan, config) };
+        let conditions = simplify_predicates(conditions)?;
+        if conditions.contains(&lit(false)) {
             let schema = Arc::clone(plan.schema());
             let none = EmptyRelation { produce_one_row: false, schema };
             return Ok(Transformed::yes(LogicalPlan::EmptyRelation(none)));
         }
-        self.0.rewrite(plan, config)
+        let on_keys = |condition: &Expr| !aggregate.group_expr.is_empty() && !condition.column_refs().is_empty();
+        let (movable, kept): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(on_keys);
+        let aggregate = LogicalPlan::Aggregate(aggregate);
+        let moved = match conjunction(movable) {
+            Some(condition) => self.0.rewrite(filter(condition, aggregate)?, config)?.data,
+            None => aggregate,
+        };
+        let rewritten = match conjunction(kept) {
+            Some(condition) => filter(condition, moved)?,
+            None => moved,
+        };
+        let differs = rewritten != plan;
+        Ok(Transformed::new_transformed(rewritten, differs))
     }
 }
 
-/// Whether `plan` is of conditions on such an aggregate that no row satisfies.
-fn contradicts(plan: &LogicalPlan) -> Result<bool> {
+fn filter(condition: Expr, input: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?))
+}
+
+/// The conditions that `plan` is of, on such an aggregate, and this.
+fn of_aggregate(plan: &LogicalPlan) -> Option<(Vec<Expr>, Aggregate)> {
     let (mut conditions, mut input): (Vec<Expr>, _) = (Vec::new(), plan);
     while let LogicalPlan::Filter(filter) = input {
         conditions.extend(split_conjunction(&filter.predicate).into_iter().cloned());
         input = &filter.input;
     }
-    let LogicalPlan::Aggregate(aggregate) = input else { return Ok(false) };
-    let keyless = aggregate.group_expr.is_empty() || matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)]);
-    Ok(keyless && simplify_predicates(conditions)?.contains(&lit(false)))
+    match input {
+        LogicalPlan::Aggregate(aggregate) if matches!(aggregate.group_expr[..], [] | [Expr::GroupingSet(_)]) => {
+            (!conditions.is_empty()).then(|| (conditions, aggregate.clone()))
+        }
+        _ => None,
+    }
 }

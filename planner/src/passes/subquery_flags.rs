@@ -1,23 +1,30 @@
-//! `EXISTS (..)` and `x IN (select ..)` as values: in lists of columns, in `CASE`, as keys.
+//! `EXISTS (..)` and `x IN (select ..)` where they are no condition by themselves: in lists of columns, in `CASE`, as keys, under
+//! `NOT` and `OR`.
 //!
-//! DataFusion makes joins of them in conditions of filters only. Elsewhere they become counts, each a subquery that stands for a
-//! value, and those can be joined.
+//! DataFusion makes joins of them in filters only, and there an `IN` that is not known is taken for one that is not so. So
+//! they become counts, each a subquery that stands for a value, and those can be joined.
+//! And it loses the one row that an aggregate without keys gives where there is nothing to aggregate: of such subqueries
+//! `EXISTS` is true, and `IN` an equation.
 
 use datafusion::{
     common::{
         DFSchema,
         config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode},
+        plan_err,
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     error::Result,
     functions_aggregate::expr_fn::count,
     logical_expr::{
-        Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Subquery, expr::InSubquery, expr_rewriter::NamePreserver,
-        lit, utils::merge_schema, when,
+        BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, expr::InSubquery,
+        expr_rewriter::NamePreserver, lit, utils::merge_schema, when,
     },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
 };
+
+/// Most operators of a subquery that becomes counts: one in another is there three times.
+const MOST_OPERATORS: usize = 1 << 10;
 
 /// The pass.
 #[derive(Debug)]
@@ -29,55 +36,118 @@ impl AnalyzerRule for SubqueryFlags {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let counted = plan.transform_up_with_subqueries(counted)?;
-        if !counted.transformed {
-            return Ok(counted.data);
+        plan.transform_up_with_subqueries(counted).data()
+    }
+}
+
+/// Whether `plan` is an aggregate without keys, and what is made of its row.
+pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().into_iter().all(is_one_row)
         }
-        // `IN` is NULL where DataFusion thinks that it cannot be.
-        counted.data.transform_up_with_subqueries(|node| Ok(Transformed::yes(node.recompute_schema()?))).data()
+        _ => false,
     }
 }
 
 fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
-        return Ok(Transformed::no(node));
-    }
     let (names, input) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
+    let of_rows = matches!(node, LogicalPlan::Filter(_));
+    let joins = matches!(node, LogicalPlan::Join(_) | LogicalPlan::TableScan(_));
     node.map_expressions(|expr| {
         // Sets of keys have no name that could be kept.
-        if matches!(expr, Expr::GroupingSet(_)) {
+        if joins || matches!(expr, Expr::GroupingSet(_)) {
             return Ok(Transformed::no(expr));
         }
-        super::rewrite_expr(expr, &names, |e| match e {
-            Expr::Exists(exists) => {
-                let some = rows(&exists.subquery, None)?.gt(lit(0i64)).is_true();
-                Ok(Transformed::yes(if exists.negated { !some } else { some }))
-            }
-            Expr::InSubquery(membership) => match outer(&membership.expr, &input)? {
-                Some(value) => Ok(Transformed::yes(is_in(membership, value)?)),
-                None => Ok(Transformed::no(Expr::InSubquery(membership))),
-            },
-            other => Ok(Transformed::no(other)),
+        let expr = super::rewrite_expr(expr, &names, |e| Ok(of_one_row(e)))?;
+        if of_rows {
+            return expr.transform_data(|condition| condition_of_rows(condition, &input));
+        }
+        expr.transform_data(|value| {
+            let value = super::rewrite_expr(value, &names, |e| counted_membership(e, &input))?;
+            value.transform_data(|value| super::rewrite_expr(value, &names, counted_existence))
         })
     })
 }
 
+/// `EXISTS` and `IN` of one row.
+fn of_one_row(expr: Expr) -> Transformed<Expr> {
+    match expr {
+        Expr::Exists(exists) if is_one_row(&exists.subquery.subquery) => Transformed::yes(lit(!exists.negated)),
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_one_row(&subquery.subquery) => {
+            let equal = (*expr).eq(Expr::ScalarSubquery(subquery));
+            Transformed::yes(if negated { !equal } else { equal })
+        }
+        other => Transformed::no(other),
+    }
+}
+
+/// The condition of a filter. What DataFusion joins by itself is left: subqueries that are conditions of their own, and those that
+/// need not tell what is not so from what is not known.
+fn condition_of_rows(condition: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
+            condition.map_children(|part| condition_of_rows(part, input))
+        }
+        Expr::Not(inner) if matches!(*inner, Expr::InSubquery(_)) => Ok(Transformed::no(Expr::Not(inner))),
+        Expr::InSubquery(_) => Ok(Transformed::no(condition)),
+        other => alternative(other, input),
+    }
+}
+
+/// A part of a condition that is as good as false where it is not known.
+fn alternative(part: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+    match part {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }) => {
+            part.map_children(|part| alternative(part, input))
+        }
+        Expr::InSubquery(ref membership) if !membership.negated => Ok(Transformed::no(part)),
+        other => other.transform_up(|e| counted_membership(e, input)),
+    }
+}
+
+fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
+    let Expr::Exists(exists) = expr else { return Ok(Transformed::no(expr)) };
+    let some = rows(&exists.subquery, None)?.gt(lit(0i64)).is_true();
+    Ok(Transformed::yes(if exists.negated { !some } else { some }))
+}
+
+fn counted_membership(expr: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::InSubquery(membership) = expr else { return Ok(Transformed::no(expr)) };
+    match outer(&membership.expr, input)? {
+        Some(value) => Ok(Transformed::yes(is_in(membership, value, input)?)),
+        None => Ok(Transformed::no(Expr::InSubquery(membership))),
+    }
+}
+
 /// `membership` as SQL has it: NULL where the value is not among the rows, and one of both is NULL. `value` is its value as the
 /// subquery sees it.
-fn is_in(membership: InSubquery, value: Expr) -> Result<Expr> {
+fn is_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Expr> {
+    let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
     let InSubquery { expr, subquery, negated } = membership;
     let column = Expr::from(subquery.subquery.schema().qualified_field(0));
-    let null = || lit(ScalarValue::Boolean(None));
+    let null = lit(ScalarValue::Boolean(None));
     let equal = rows(&subquery, Some(column.clone().eq(value)))?.gt(lit(0i64));
     let none = rows(&subquery, None)?.eq(lit(0i64));
     let nulls = rows(&subquery, Some(column.is_null()))?.gt(lit(0i64));
-    let found =
-        when(equal, lit(true)).when(none, lit(false)).when(expr.is_null().or(nulls), null()).otherwise(lit(false))?;
+    let unknown = expr.is_null().or(nulls);
+    let found = when(equal, lit(true)).when(none, lit(false)).when(unknown, null).otherwise(lit(false))?;
+    // As nullable as what it stands for.
+    let found = if nullable { found } else { found.is_true() };
     Ok(if negated { !found } else { found })
 }
 
 /// How many rows of `subquery` satisfy `condition`.
 fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
+    let mut operators = 0;
+    subquery.subquery.apply_with_subqueries(|_| {
+        operators += 1;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if operators > MOST_OPERATORS {
+        return plan_err!("IN and EXISTS as values are nested too deeply: write them as joins");
+    }
     let mut plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
     if let Some(condition) = condition {
         plan = plan.filter(condition)?;

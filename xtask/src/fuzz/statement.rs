@@ -23,18 +23,14 @@ impl Statement {
         let mut draw = Draw::new(seed);
         let depth = 1 + draw.below(DEPTH);
         let relation = draw.relation(depth);
+        let columns = draw.some(&relation.columns, 2);
         // Two at least: a lone NULL is an empty line of CSV, which could be none.
-        let mut columns = draw.some(&relation.columns, 2);
-        if let [lone] = columns.as_slice() {
-            columns.push(lone.clone());
-        }
-        let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let more = if columns.len() == 1 { ", 0 more" } else { "" };
+        let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ") + more;
         let mut sql = format!("select {names} from {relation}", relation = relation.alias(&mut draw));
         let mut keys = Vec::new();
         if !draw.once_in(4) {
-            let mut distinct = columns.clone();
-            distinct.dedup();
-            let sorted = draw.some(&distinct, 1);
+            let sorted = draw.some(&columns, 1);
             sql += &format!(" order by {}", draw.order(&sorted));
             keys = columns.iter().enumerate().filter(|(_, c)| sorted.contains(c)).map(|(at, _)| at).collect();
         }
@@ -197,12 +193,16 @@ impl Draw {
         let Some((a, b)) = self.pair(&input, &other) else { return input };
         let (names, from) = (input.names(), input.alias(self));
         let inner = other.alias(self);
-        let (condition, value) = match self.below(7) {
+        let (condition, value) = match self.below(11) {
             0 => (format!("exists (select 1 from {inner} where {a} = {b})"), None),
             1 => (format!("not exists (select 1 from {inner} where {a} = {b})"), None),
             2 => (format!("{a} in (select {b} from {inner})"), None),
             3 => (format!("{a} not in (select {b} from {inner})"), None),
             4 => (format!("{a} >= (select min({b}) from {inner})"), None),
+            7 => (format!("({a} not in (select {b} from {inner}) or {})", self.condition(&input.columns)), None),
+            8 => (format!("({a} in (select {b} from {inner})) is null"), None),
+            9 => (format!("2 not in (select count(*) from {inner} where {a} = {b})"), None),
+            10 => (format!("exists (select max({b}) from {inner} where {a} = {b})"), None),
             5 => (
                 String::new(),
                 Some(format!("case {a} in (select {b} from {inner}) when true then 1 when false then 0 end")),
