@@ -40,7 +40,9 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     if !is_query(&statement) {
         return Err(no_query(&statement, sql));
     }
-    let plan = state.statement_to_plan(statement.clone()).await.map_err(|e| plan_error(&e))?;
+    let mut marked = statement.clone();
+    passes::false_dependencies::mark_joined(&mut marked);
+    let plan = state.statement_to_plan(marked).await.map_err(|e| plan_error(&e))?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan).map_err(|_| no_query(&statement, sql))?;
     let ast = match &statement {

@@ -97,6 +97,10 @@ fn a_network_answers_as_one_process_does() {
             "select carrier from airlines",
         ),
         (
+            "select n from (values (1), (2), (3), (null)) v(n) where n = 3 or n not in (select length(carrier) from airlines where n < 2) order by n",
+            "select n from (values (1), (2), (3), (null)) v(n) order by n",
+        ),
+        (
             "select dest in (select faa from airports where tz = -8) w, count(*) n from flights group by 1 order by w",
             "select a.faa is not null w, count(*) n from flights f left join (select faa from airports where tz = -8) a \
                 on f.dest = a.faa group by 1 order by w",

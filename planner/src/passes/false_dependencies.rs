@@ -5,7 +5,7 @@
 //! all columns of the result. Tables have no keys, so all that it knows comes of grouped subqueries, and little is lost with it:
 //! it is forgotten, while statements are planned and before each rule that goes by it.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use conun_types::Result;
 use datafusion::{
@@ -15,12 +15,14 @@ use datafusion::{
     },
     error::Result as PlanResult,
     logical_expr::{
-        Expr, LogicalPlan, Projection,
-        builder::unique_field_aliases,
+        LogicalPlan,
         planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning},
     },
     optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
-    sql::sqlparser::ast::{Ident, TableAlias, TableFactor},
+    sql::{
+        parser::Statement,
+        sqlparser::ast::{Select, TableFactor, TableWithJoins, VisitMut, VisitorMut},
+    },
 };
 
 /// Rules for logical plans.
@@ -65,49 +67,62 @@ impl OptimizerRule for Forget {
     }
 }
 
-/// The alias of a relation that was given to this planner before.
-const SEEN: &str = "__conun_relation";
+/// Marks what is joined after FROM: sessions that are [`corrected`](super::corrected) forget of it what determines what. What stands alone may be relied on: whoever
+/// groups numbered rows by their number may ask for their other columns.
+pub fn mark_joined(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(sql) => {
+            let all = sql.to_string().to_lowercase().contains("unnest");
+            let _all = sql.visit(&mut Mark { all });
+        }
+        Statement::Explain(explain) => mark_joined(&mut explain.statement),
+        _ => (),
+    }
+}
+
+struct Mark {
+    /// Whether nothing is to be relied on.
+    all: bool,
+}
+
+impl VisitorMut for Mark {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let alone = matches!(select.from.as_slice(), [from] if from.joins.is_empty());
+        if self.all || !alone {
+            for from in &mut select.from {
+                mark(&mut from.relation);
+                from.joins.iter_mut().for_each(|join| mark(&mut join.relation));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The mark is a join with nothing: no statement that is parsed has one.
+fn mark(relation: &mut TableFactor) {
+    let (TableFactor::Derived { lateral: false, .. } | TableFactor::Table { args: None, .. }) = relation else {
+        return;
+    };
+    let with_nothing = TableWithJoins { relation: relation.clone(), joins: Vec::new() };
+    *relation = TableFactor::NestedJoin { table_with_joins: Box::new(with_nothing), alias: None };
+}
 
 impl RelationPlanner for Forget {
     fn plan_relation(
         &self,
-        mut relation: TableFactor,
+        relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
-        let (TableFactor::Derived { alias, .. } | TableFactor::Table { alias, args: None, .. }) = &mut relation else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        };
-        if alias.as_ref().is_some_and(|alias| alias.name.value == SEEN) {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        }
-        let seen = TableAlias { explicit: true, name: Ident::new(SEEN), columns: Vec::new(), at: None };
-        let alias = alias.replace(seen);
-        let plan = match context.plan(relation)? {
-            LogicalPlan::SubqueryAlias(seen) => Arc::unwrap_or_clone(seen.input),
-            plan => plan,
-        };
-        // For the alias, columns of one name got others.
-        let plan = match plan {
-            LogicalPlan::Projection(renamed) if alias.is_none() && is_renaming(&renamed) => {
-                Arc::unwrap_or_clone(renamed.input)
+        match relation {
+            TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
+                let plan = context.plan(table_with_joins.relation)?.transform_down(forget).data()?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
             }
-            plan => plan,
-        };
-        let plan = plan.transform_down(forget).data()?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
     }
-}
-
-/// Whether `projection` does nothing but tell columns of one name apart.
-fn is_renaming(projection: &Projection) -> bool {
-    let aliases = unique_field_aliases(projection.input.schema().fields());
-    let renames = projection.expr.len() == aliases.len() && aliases.iter().any(Option::is_some);
-    renames
-        && projection.expr.iter().zip(&aliases).all(|(expr, alias)| match (expr, alias) {
-            (Expr::Alias(renamed), Some(alias)) => renamed.name == *alias && matches!(*renamed.expr, Expr::Column(_)),
-            (expr, None) => matches!(expr, Expr::Column(_)),
-            _ => false,
-        })
 }
 
 /// `node` without what it says of its own columns.

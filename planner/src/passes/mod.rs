@@ -23,7 +23,7 @@
 
 pub(crate) mod correlation;
 pub(crate) mod distinct_order;
-mod false_dependencies;
+pub(crate) mod false_dependencies;
 mod false_equivalences;
 pub(crate) mod moment;
 pub(crate) mod oversized;

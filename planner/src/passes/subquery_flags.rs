@@ -16,8 +16,12 @@ use datafusion::{
     error::Result,
     functions_aggregate::expr_fn::count,
     logical_expr::{
-        BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, expr::InSubquery,
-        expr_rewriter::NamePreserver, lit, utils::merge_schema, when,
+        BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
+        expr::InSubquery,
+        expr_rewriter::NamePreserver,
+        lit,
+        utils::{conjunction, merge_schema, split_conjunction},
+        when,
     },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
@@ -126,6 +130,7 @@ fn counted_membership(expr: Expr, input: &DFSchema) -> Result<Transformed<Expr>>
 fn is_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Expr> {
     let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
     let InSubquery { expr, subquery, negated } = membership;
+    let (subquery, reached) = without_outer_conditions(subquery)?;
     let column = Expr::from(subquery.subquery.schema().qualified_field(0));
     let null = lit(ScalarValue::Boolean(None));
     let equal = rows(&subquery, Some(column.clone().eq(value)))?.gt(lit(0i64));
@@ -133,9 +138,34 @@ fn is_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Expr> 
     let nulls = rows(&subquery, Some(column.is_null()))?.gt(lit(0i64));
     let unknown = expr.is_null().or(nulls);
     let found = when(equal, lit(true)).when(none, lit(false)).when(unknown, null).otherwise(lit(false))?;
+    let found = match reached {
+        Some(reached) => when(reached, found).otherwise(lit(false))?,
+        None => found,
+    };
     // As nullable as what it stands for.
     let found = if nullable { found } else { found.is_true() };
     Ok(if negated { !found } else { found })
+}
+
+/// `subquery` without conditions that are on the row outside alone, and these, as the row outside has them: no join is by them.
+fn without_outer_conditions(subquery: Subquery) -> Result<(Subquery, Option<Expr>)> {
+    let LogicalPlan::Projection(projection) = subquery.subquery.as_ref() else { return Ok((subquery, None)) };
+    let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok((subquery, None)) };
+    let on_outside = |condition: &Expr| condition.contains_outer() && condition.column_refs().is_empty();
+    let conditions = split_conjunction(&filter.predicate).into_iter().cloned();
+    let (outside, inside): (Vec<Expr>, Vec<Expr>) = conditions.partition(on_outside);
+    let Some(outside) = conjunction(outside) else { return Ok((subquery, None)) };
+    let mut input = LogicalPlanBuilder::from(filter.input.as_ref().clone());
+    if let Some(inside) = conjunction(inside) {
+        input = input.filter(inside)?;
+    }
+    let plan = input.project(projection.expr.clone())?.build()?;
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    let reached = outside.transform_up(|e| match e {
+        Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(column))),
+        other => Ok(Transformed::no(other)),
+    });
+    Ok((Subquery { subquery: plan.into(), outer_ref_columns, spans: subquery.spans }, Some(reached.data()?)))
 }
 
 /// How many rows of `subquery` satisfy `condition`.

@@ -4,7 +4,7 @@ use conun_types::{Error, ErrorKind, Result};
 use datafusion::{
     error::DataFusionError,
     execution::SessionStateBuilder,
-    prelude::{SessionConfig, SessionContext},
+    prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use futures::{StreamExt, TryStreamExt};
 
@@ -22,6 +22,13 @@ impl Local {
         Ok(Self { session: SessionContext::new_with_state(state.build()).enable_url_table() })
     }
 
+    async fn planned(&self, sql: &str) -> datafusion::error::Result<DataFrame> {
+        let state = self.session.state();
+        let mut statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
+        conun_planner::mark_joined(&mut statement);
+        self.session.execute_logical_plan(state.statement_to_plan(statement).await?).await
+    }
+
     pub(super) async fn start(&self, sql: &str) -> Result<Answer> {
         if conun_planner::foreseen(sql).is_some() {
             let error =
@@ -29,7 +36,7 @@ impl Local {
             return Err(error.with_hint("name a coordinator with --connect URL, or use EXPLAIN"));
         }
         let failed = |e: DataFusionError| explain(&e, sql);
-        let frame = self.session.sql(sql).await.map_err(failed)?;
+        let frame = self.planned(sql).await.map_err(failed)?;
         let rows = frame.execute_stream().await.map_err(failed)?;
         let (schema, sql) = (rows.schema(), sql.to_owned());
         Ok(Answer { schema, rows: rows.map_err(move |e| explain(&e, &sql)).boxed() })
