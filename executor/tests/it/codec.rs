@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conun_executor::{decode_plan, encode_plan, session};
+use conun_executor::{EquivalenceBarrierExec, decode_plan, encode_plan, equivalence_barrier::Known, session};
 use datafusion::{
     arrow::{
         array::{Int64Array, RecordBatch},
@@ -40,6 +40,19 @@ async fn limits_beyond_32_bits_are_whole() {
         let before = before.indent(true).to_string();
         assert!(before.contains("42949672") || before.contains("9223372036854775807"), "{sql}\n{before}");
         assert_eq!(before, displayable(after.as_ref()).indent(true).to_string(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn barriers_hide_the_same_and_what_is_below_is_whole() {
+    let whole = "select count(*) from t group by grouping sets (())";
+    for known in
+        [Known::NOTHING, Known::EQUALITIES, Known::ORDERS, Known::ALL, Known { equalities: true, orders_before: 1 }]
+    {
+        let barrier: Arc<dyn ExecutionPlan> = Arc::new(EquivalenceBarrierExec::new(planned(whole).await, known));
+        let decoded = decoded(&barrier);
+        assert_eq!(decoded.downcast_ref::<EquivalenceBarrierExec>().map(EquivalenceBarrierExec::known), Some(known));
+        assert_eq!(aggregates(&decoded), aggregates(&barrier));
     }
 }
 
