@@ -74,7 +74,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "select k, (select count(*) from small a left join (select k from small s where s.k = t.k) b on a.k = b.k) n from t",
-        "a subquery that refers to the row outside below an outer join",
+        "a subquery that refers to the row outside below an outer join or a set operation",
         "join the tables",
     ),
     (
@@ -85,6 +85,26 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "select k, (select max(n) from (select count(*) n from small s where s.k = t.k) x) m from t",
         "a subquery that refers to the row outside below an aggregate",
+        "join the tables",
+    ),
+    (
+        "select k from t where exists (select 1 from small a, small b where a.k = t.k and b.k <> t.k)",
+        "a subquery that refers to the row outside by two columns of one name",
+        "join the tables",
+    ),
+    (
+        "select k from t where exists (select 1 from small s where s.k = t.k offset 3)",
+        "a subquery that refers to the row outside beside a limit",
+        "join the tables",
+    ),
+    (
+        "select k from t where exists (select k from small except select s.k from small s where s.k = t.k)",
+        "a subquery that refers to the row outside below an outer join or a set operation",
+        "join the tables",
+    ),
+    (
+        "select t.k, l.n from t, lateral (select count(*) n from small s where s.k = t.k having count(*) > 1) l",
+        "a subquery that refers to the row outside below HAVING",
         "join the tables",
     ),
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),

@@ -101,6 +101,15 @@ fn a_network_answers_as_one_process_does() {
             "select n from (values (1), (2), (3), (null)) v(n) order by n",
         ),
         (
+            "select count(*) n from airlines a join flights f on a.carrier = f.carrier and (f.flight not in (select dep_time from flights) or f.month = 1)",
+            "select count(*) n from flights where month = 1",
+        ),
+        (
+            "select count(*) n from planes p where p.year is null or p.seats not in (select q.seats from planes q where q.year < p.year and q.engines = 4)",
+            "select count(*) n from planes p left join (select p.tailnum, count(*) c from planes p, planes q where q.year < p.year and q.engines = 4 \
+                and q.seats = p.seats group by p.tailnum) s on p.tailnum = s.tailnum where s.c is null",
+        ),
+        (
             "select dest in (select faa from airports where tz = -8) w, count(*) n from flights group by 1 order by w",
             "select a.faa is not null w, count(*) n from flights f left join (select faa from airports where tz = -8) a \
                 on f.dest = a.faa group by 1 order by w",

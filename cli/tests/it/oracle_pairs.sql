@@ -52,3 +52,6 @@ select * from (values (199, 1), (150, 2), (100, 2)) v(a, n) order by a desc
 -- Columns of one name.
 select b.carrier c from (select a.carrier, b.carrier from airlines a join airlines b on a.carrier = b.carrier) order by c
 select carrier c from airlines order by c
+-- The rows of a group of all.
+select count(*) n from airlines where 16 in (select count(*) from airlines having count(*) > 5)
+select count(*) n from airlines

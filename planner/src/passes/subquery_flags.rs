@@ -17,7 +17,7 @@ use datafusion::{
     functions_aggregate::expr_fn::count,
     logical_expr::{
         BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
-        expr::InSubquery,
+        expr::{Exists, InSubquery},
         expr_rewriter::NamePreserver,
         lit,
         utils::{conjunction, merge_schema, split_conjunction},
@@ -57,19 +57,24 @@ pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
 
 fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let (names, input) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
-    let of_rows = matches!(node, LogicalPlan::Filter(_));
-    let joins = matches!(node, LogicalPlan::Join(_) | LogicalPlan::TableScan(_));
+    // In filters DataFusion joins by any condition; in joins values can be worked out below.
+    let of_rows = match node {
+        LogicalPlan::Filter(_) => Some(Told::ByExistence),
+        LogicalPlan::Join(_) => Some(Told::ByCounts),
+        _ => None,
+    };
+    let scans = matches!(node, LogicalPlan::TableScan(_));
     node.map_expressions(|expr| {
         // Sets of keys have no name that could be kept.
-        if joins || matches!(expr, Expr::GroupingSet(_)) {
+        if scans || matches!(expr, Expr::GroupingSet(_)) {
             return Ok(Transformed::no(expr));
         }
         let expr = super::rewrite_expr(expr, &names, |e| Ok(of_one_row(e)))?;
-        if of_rows {
-            return expr.transform_data(|condition| condition_of_rows(condition, &input));
+        if let Some(told) = of_rows {
+            return expr.transform_data(|condition| condition_of_rows(condition, &input, told));
         }
         expr.transform_data(|value| {
-            let value = super::rewrite_expr(value, &names, |e| counted_membership(e, &input))?;
+            let value = super::rewrite_expr(value, &names, |e| membership(e, &input, Told::ByCounts))?;
             value.transform_data(|value| super::rewrite_expr(value, &names, counted_existence))
         })
     })
@@ -89,53 +94,55 @@ fn of_one_row(expr: Expr) -> Transformed<Expr> {
 
 /// The condition of a filter. What DataFusion joins by itself is left: subqueries that are conditions of their own, and those that
 /// need not tell what is not so from what is not known.
-fn condition_of_rows(condition: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+fn condition_of_rows(condition: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
-            condition.map_children(|part| condition_of_rows(part, input))
+            condition.map_children(|part| condition_of_rows(part, input, told))
         }
         Expr::Not(inner) if matches!(*inner, Expr::InSubquery(_)) => Ok(Transformed::no(Expr::Not(inner))),
         Expr::InSubquery(_) => Ok(Transformed::no(condition)),
-        other => alternative(other, input),
+        other => alternative(other, input, told),
     }
 }
 
 /// A part of a condition that is as good as false where it is not known.
-fn alternative(part: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+fn alternative(part: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
     match part {
         Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }) => {
-            part.map_children(|part| alternative(part, input))
+            part.map_children(|part| alternative(part, input, told))
         }
         Expr::InSubquery(ref membership) if !membership.negated => Ok(Transformed::no(part)),
-        other => other.transform_up(|e| counted_membership(e, input)),
+        other => other.transform_up(|e| membership(e, input, told)),
     }
 }
 
 fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
     let Expr::Exists(exists) = expr else { return Ok(Transformed::no(expr)) };
-    let some = rows(&exists.subquery, None)?.gt(lit(0i64)).is_true();
+    let (subquery, reached) = without_outer_conditions(exists.subquery)?;
+    let some = Told::ByCounts.some(&subquery, None)?;
+    let some = reached.into_iter().fold(some, Expr::and).is_true();
     Ok(Transformed::yes(if exists.negated { !some } else { some }))
 }
 
-fn counted_membership(expr: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+fn membership(expr: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
     let Expr::InSubquery(membership) = expr else { return Ok(Transformed::no(expr)) };
     match outer(&membership.expr, input)? {
-        Some(value) => Ok(Transformed::yes(is_in(membership, value, input)?)),
+        Some(value) => Ok(Transformed::yes(is_in(membership, value, input, told)?)),
         None => Ok(Transformed::no(Expr::InSubquery(membership))),
     }
 }
 
 /// `membership` as SQL has it: NULL where the value is not among the rows, and one of both is NULL. `value` is its value as the
 /// subquery sees it.
-fn is_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Expr> {
+fn is_in(membership: InSubquery, value: Expr, input: &DFSchema, told: Told) -> Result<Expr> {
     let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
     let InSubquery { expr, subquery, negated } = membership;
     let (subquery, reached) = without_outer_conditions(subquery)?;
     let column = Expr::from(subquery.subquery.schema().qualified_field(0));
     let null = lit(ScalarValue::Boolean(None));
-    let equal = rows(&subquery, Some(column.clone().eq(value)))?.gt(lit(0i64));
-    let none = rows(&subquery, None)?.eq(lit(0i64));
-    let nulls = rows(&subquery, Some(column.is_null()))?.gt(lit(0i64));
+    let equal = told.some(&subquery, Some(column.clone().eq(value)))?;
+    let none = !told.some(&subquery, None)?;
+    let nulls = told.some(&subquery, Some(column.is_null()))?;
     let unknown = expr.is_null().or(nulls);
     let found = when(equal, lit(true)).when(none, lit(false)).when(unknown, null).otherwise(lit(false))?;
     let found = match reached {
@@ -168,8 +175,34 @@ fn without_outer_conditions(subquery: Subquery) -> Result<(Subquery, Option<Expr
     Ok((Subquery { subquery: plan.into(), outer_ref_columns, spans: subquery.spans }, Some(reached.data()?)))
 }
 
-/// How many rows of `subquery` satisfy `condition`.
-fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
+/// How it is told whether a subquery has rows.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    ByExistence,
+    ByCounts,
+}
+
+impl Told {
+    /// Whether `subquery` has rows that satisfy `condition`.
+    fn some(self, subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
+        let plan = rows(subquery, condition)?;
+        let spans = subquery.spans.clone();
+        let of = |plan: LogicalPlan| {
+            let outer_ref_columns = plan.all_out_ref_exprs();
+            Subquery { subquery: plan.into(), outer_ref_columns, spans }
+        };
+        match self {
+            Self::ByExistence => Ok(Expr::Exists(Exists::new(of(plan), false))),
+            Self::ByCounts => {
+                let counted = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), vec![count(lit(1i64))])?;
+                Ok(Expr::ScalarSubquery(of(counted.build()?)).gt(lit(0i64)))
+            }
+        }
+    }
+}
+
+/// The rows of `subquery` that satisfy `condition`.
+fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<LogicalPlan> {
     let mut operators = 0;
     subquery.subquery.apply_with_subqueries(|_| {
         operators += 1;
@@ -178,13 +211,11 @@ fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
     if operators > MOST_OPERATORS {
         return plan_err!("IN and EXISTS as values are nested too deeply: write them as joins");
     }
-    let mut plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
-    if let Some(condition) = condition {
-        plan = plan.filter(condition)?;
+    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
+    match condition {
+        Some(condition) => plan.filter(condition)?.build(),
+        None => plan.build(),
     }
-    let plan = plan.aggregate(Vec::<Expr>::new(), vec![count(lit(1i64))])?.build()?;
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    Ok(Expr::ScalarSubquery(Subquery { subquery: plan.into(), outer_ref_columns, spans: subquery.spans.clone() }))
 }
 
 /// `value`, over columns of `input`, as a subquery refers to it; nothing where it refers further out itself.
