@@ -31,6 +31,12 @@ const USAGE: &str = "usage: cargo xtask tidy                 check the repositor
        cargo xtask fuzz [--seed 1] [--statements 200] [--print]
                                         random statements, on a network and on DuckDB";
 
+/// What a shell would hand over.
+#[cfg(test)]
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(ToString::to_string).collect()
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match args.split_first().map(|(command, rest)| (command.as_str(), rest)) {

@@ -7,6 +7,7 @@ use conun_sql_examples::TABLES;
 
 const STATEMENTS: &str = include_str!("oracle.sql");
 const PAIRS: &str = include_str!("oracle_pairs.sql");
+const SUBQUERIES: &str = include_str!("oracle_subqueries.sql");
 
 /// Rows with floats to nine digits (sums of floats depend on the order of their rows, and the two read other orders),
 /// sorted where the statement does not sort them.
@@ -27,6 +28,13 @@ fn lines(statements: &'static str) -> impl Iterator<Item = &'static str> {
     statements.lines().filter(|line| !line.starts_with("--"))
 }
 
+/// Statements, each with the one that says the same.
+fn pairs(statements: &'static str) -> Vec<(&'static str, &'static str)> {
+    let lines: Vec<_> = lines(statements).collect();
+    assert!(lines.len() % 2 == 0, "a statement stands alone");
+    lines.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
 #[test]
 fn a_network_answers_as_one_process_does() {
     let net = Devnet::up(&["--nodes", "3"]);
@@ -39,8 +47,8 @@ fn a_network_answers_as_one_process_does() {
     for sql in lines(STATEMENTS) {
         assert_eq!(comparable(&net.csv(sql), sql), comparable(&local(sql), sql), "{sql}");
     }
-    for pair in lines(PAIRS).collect::<Vec<_>>().chunks_exact(2) {
-        let (sql, right) = (pair[0], comparable(&net.csv(pair[1]), pair[1]));
+    for (sql, same) in pairs(PAIRS) {
+        let right = comparable(&net.csv(same), same);
         assert!(right.len() > 1, "{sql}");
         assert_eq!(comparable(&net.csv(sql), sql), right, "{sql}");
         assert_eq!(comparable(&local(sql), sql), right, "in one process: {sql}");
@@ -67,59 +75,7 @@ fn a_network_answers_as_one_process_does() {
         let increasing = keys.is_sorted_by(|a, b| a < b);
         assert!(keys.len() >= 15 && increasing && keys.iter().any(|(missing, ..)| *missing), "{from}: {sorted}");
     }
-    // Not in one process: DataFusion makes no values of them.
-    for (sql, same) in [
-        (
-            "select carrier, exists (select 1 from flights f where f.carrier = a.carrier and f.dest = 'SEA') e from airlines a",
-            "select a.carrier, s.c is not null e from airlines a left join (select distinct carrier c from flights where dest = 'SEA') s \
-                on a.carrier = s.c",
-        ),
-        (
-            "select n, n in (select nullif(length(carrier), 2) from airlines) a, n not in (select length(carrier) from airlines) b, \
-                n in (select month from flights where month > 12) c from (values (2), (5), (null)) v(n)",
-            "select * from (values (2, null, false, false), (5, null, true, false), (null, null, null, false)) v(n, a, b, c)",
-        ),
-        (
-            "select n from (values (2), (5)) v(n) where n not in (select nullif(length(carrier), 2) from airlines) or n > 100",
-            "select n from (values (2), (5)) v(n) where n > 100",
-        ),
-        (
-            "select x from (values (1), (2)) v(x) where (x in (select y from (values (3), (null)) w(y))) is null order by x",
-            "select x from (values (1), (2)) v(x) order by x",
-        ),
-        (
-            "select carrier, exists (select max(flight) from flights f where f.carrier = a.carrier and f.month = 13) e, \
-                0 in (select count(*) from flights f where f.carrier = a.carrier and f.month = 13) z from airlines a",
-            "select carrier, true e, true z from airlines",
-        ),
-        (
-            "select carrier from airlines a where 0 in (select count(*) from flights f where f.carrier = a.carrier and f.month = 13)",
-            "select carrier from airlines",
-        ),
-        (
-            "select n from (values (1), (2), (3), (null)) v(n) where n = 3 or n not in (select length(carrier) from airlines where n < 2) order by n",
-            "select n from (values (1), (2), (3), (null)) v(n) order by n",
-        ),
-        (
-            "select count(*) n from airlines a join flights f on a.carrier = f.carrier and (f.flight not in (select dep_time from flights) or f.month = 1)",
-            "select count(*) n from flights where month = 1",
-        ),
-        (
-            "select count(*) n from planes p where p.year is null or p.seats not in (select q.seats from planes q where q.year < p.year and q.engines = 4)",
-            "select count(*) n from planes p left join (select p.tailnum, count(*) c from planes p, planes q where q.year < p.year and q.engines = 4 \
-                and q.seats = p.seats group by p.tailnum) s on p.tailnum = s.tailnum where s.c is null",
-        ),
-        (
-            "select dest in (select faa from airports where tz = -8) w, count(*) n from flights group by 1 order by w",
-            "select a.faa is not null w, count(*) n from flights f left join (select faa from airports where tz = -8) a \
-                on f.dest = a.faa group by 1 order by w",
-        ),
-        (
-            "select carrier from airlines a order by exists (select 1 from flights f where f.carrier = a.carrier and f.hour = 5) desc, carrier",
-            "select carrier from airlines a left join (select distinct carrier c from flights where hour = 5) f on c = carrier \
-                order by c is null, carrier",
-        ),
-    ] {
+    for (sql, same) in pairs(SUBQUERIES) {
         assert_eq!(comparable(&net.csv(sql), sql), comparable(&net.csv(same), sql), "{sql}");
     }
     for sql in [

@@ -55,3 +55,6 @@ select carrier c from airlines order by c
 -- The rows of a group of all.
 select count(*) n from airlines where 16 in (select count(*) from airlines having count(*) > 5)
 select count(*) n from airlines
+-- A run of windows above an aggregate whose key is unique.
+select count(*) n, carrier c, max(case when count(*) > 20000 then count(*) end) over (order by carrier) w from flights group by carrier order by w nulls last, c
+select a.n, a.c, max(case when b.n > 20000 then b.n end) w from (select carrier c, count(*) n from flights group by carrier) a join (select carrier c, count(*) n from flights group by carrier) b on b.c <= a.c group by a.n, a.c order by w nulls last, a.c

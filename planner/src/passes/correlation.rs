@@ -17,7 +17,7 @@ use datafusion::{
     sql::sqlparser::ast::Statement,
 };
 
-use super::subquery_flags::is_one_row;
+use super::{rows_of_none::gives_row_of_none, subquery_flags::is_one_row};
 use crate::{plan_error, refusal::Refusal};
 
 /// The first such subquery of a plan.
@@ -99,7 +99,7 @@ fn moved_above(plan: &LogicalPlan, aggregate: bool, rows: bool) -> Option<&'stat
     }
     let mut aggregate = aggregate;
     if let LogicalPlan::Aggregate(node) = plan
-        && matches!(node.group_expr[..], [] | [Expr::GroupingSet(_)])
+        && gives_row_of_none(node)
         && inputs.iter().any(outer)
     {
         if !aggregate || !node.group_expr.is_empty() {

@@ -1,9 +1,10 @@
 //! Which columns determine others, as DataFusion has it, and is false.
 //!
 //! It drops keys of `GROUP BY` and `ORDER BY` that others determine, `DISTINCT` and joins by what is unique. It believes (DataFusion 55,
-//! `FunctionalDependencies::join`, `Unnest`) that what determines the rows of one side of a join, or of what is unnested, determines
-//! all columns of the result. Tables have no keys, so all that it knows comes of grouped subqueries, and little is lost with it:
-//! it is forgotten, while statements are planned and before each rule that goes by it.
+//! `aggregate_functional_dependencies`, `Unnest`) that what determines one side of a join determines all columns of an aggregate above the
+//! join, and that what determines a row determines what is unnested of it. Tables have no keys, so all that it knows comes of grouped
+//! and numbered subqueries, and little is lost with it: it is forgotten before each rule that goes by it, and of what is
+//! joined already while a statement is planned.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -67,8 +68,8 @@ impl OptimizerRule for Forget {
     }
 }
 
-/// Marks what is joined after FROM: sessions that are [`corrected`](super::corrected) forget of it what determines what. What stands alone may be relied on: whoever
-/// groups numbered rows by their number may ask for their other columns.
+/// Marks what is joined after FROM: sessions that are [`corrected`](super::corrected) forget of it what determines what. What stands
+/// alone may be relied on: whoever groups numbered rows by their number may ask for their other columns.
 pub fn mark_joined(statement: &mut Statement) {
     match statement {
         Statement::Statement(sql) => {

@@ -177,16 +177,16 @@ fn source(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<usize> {
 
 /// `plan` over inputs of which it knows only what is true of its own rows, too.
 fn below(plan: Arc<dyn ExecutionPlan>) -> PlanResult<Arc<dyn ExecutionPlan>> {
-    let known = match joined(&plan)? {
-        Some(sides) => {
-            let inputs = plan.children();
-            sides.into_iter().zip(inputs).map(|(side, input)| narrower(side, of_windows(input))).collect()
-        }
+    let mut known = match joined(&plan)? {
+        Some(sides) => sides.to_vec(),
         None if has_time_of_day(&plan)? => vec![Some(Known::EQUALITIES); plan.children().len()],
         None if seems_unique(&plan) => vec![Some(Known::ALL)],
-        None if windows(&plan).is_none() => plan.children().into_iter().map(of_windows).collect(),
-        None => return Ok(plan),
+        None => vec![None; plan.children().len()],
     };
+    if windows(&plan).is_none() {
+        let inputs = known.iter_mut().zip(plan.children());
+        inputs.for_each(|(known, input)| *known = narrower(*known, of_windows(input)));
+    }
     if known.iter().all(Option::is_none) {
         return Ok(plan);
     }

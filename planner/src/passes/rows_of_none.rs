@@ -60,6 +60,11 @@ fn filter(condition: Expr, input: LogicalPlan) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?))
 }
 
+/// Whether `aggregate` may give a row where there is none.
+pub(super) fn gives_row_of_none(aggregate: &Aggregate) -> bool {
+    matches!(aggregate.group_expr[..], [] | [Expr::GroupingSet(_)])
+}
+
 /// The conditions that `plan` is of, on such an aggregate, and this.
 fn of_aggregate(plan: &LogicalPlan) -> Option<(Vec<Expr>, Aggregate)> {
     let (mut conditions, mut input): (Vec<Expr>, _) = (Vec::new(), plan);
@@ -68,7 +73,7 @@ fn of_aggregate(plan: &LogicalPlan) -> Option<(Vec<Expr>, Aggregate)> {
         input = &filter.input;
     }
     match input {
-        LogicalPlan::Aggregate(aggregate) if matches!(aggregate.group_expr[..], [] | [Expr::GroupingSet(_)]) => {
+        LogicalPlan::Aggregate(aggregate) if gives_row_of_none(aggregate) => {
             (!conditions.is_empty()).then(|| (conditions, aggregate.clone()))
         }
         _ => None,

@@ -2,7 +2,7 @@
 //! `NOT` and `OR`.
 //!
 //! DataFusion makes joins of them in filters only, and there an `IN` that is not known is taken for one that is not so. So
-//! they become counts, each a subquery that stands for a value, and those can be joined.
+//! `IN` becomes a case of what exists, and elsewhere what exists becomes a count: a subquery that stands for a value can be joined.
 //! And it loses the one row that an aggregate without keys gives where there is nothing to aggregate: of such subqueries
 //! `EXISTS` is true, and `IN` an equation.
 
@@ -27,7 +27,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// Most operators of a subquery that becomes counts: one in another is there three times.
+/// Most operators of a subquery that is told apart: one in another is there three times.
 const MOST_OPERATORS: usize = 1 << 10;
 
 /// The pass.
@@ -119,6 +119,7 @@ fn alternative(part: Expr, input: &DFSchema, told: Told) -> Result<Transformed<E
 fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
     let Expr::Exists(exists) = expr else { return Ok(Transformed::no(expr)) };
     let (subquery, reached) = without_outer_conditions(exists.subquery)?;
+    bounded(&subquery)?;
     let some = Told::ByCounts.some(&subquery, None)?;
     let some = reached.into_iter().fold(some, Expr::and).is_true();
     Ok(Transformed::yes(if exists.negated { !some } else { some }))
@@ -138,6 +139,7 @@ fn is_in(membership: InSubquery, value: Expr, input: &DFSchema, told: Told) -> R
     let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
     let InSubquery { expr, subquery, negated } = membership;
     let (subquery, reached) = without_outer_conditions(subquery)?;
+    bounded(&subquery)?;
     let column = Expr::from(subquery.subquery.schema().qualified_field(0));
     let null = lit(ScalarValue::Boolean(None));
     let equal = told.some(&subquery, Some(column.clone().eq(value)))?;
@@ -167,12 +169,11 @@ fn without_outer_conditions(subquery: Subquery) -> Result<(Subquery, Option<Expr
         input = input.filter(inside)?;
     }
     let plan = input.project(projection.expr.clone())?.build()?;
-    let outer_ref_columns = plan.all_out_ref_exprs();
     let reached = outside.transform_up(|e| match e {
         Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(column))),
         other => Ok(Transformed::no(other)),
     });
-    Ok((Subquery { subquery: plan.into(), outer_ref_columns, spans: subquery.spans }, Some(reached.data()?)))
+    Ok((instead(&subquery, plan), Some(reached.data()?)))
 }
 
 /// How it is told whether a subquery has rows.
@@ -185,24 +186,28 @@ enum Told {
 impl Told {
     /// Whether `subquery` has rows that satisfy `condition`.
     fn some(self, subquery: &Subquery, condition: Option<Expr>) -> Result<Expr> {
-        let plan = rows(subquery, condition)?;
-        let spans = subquery.spans.clone();
-        let of = |plan: LogicalPlan| {
-            let outer_ref_columns = plan.all_out_ref_exprs();
-            Subquery { subquery: plan.into(), outer_ref_columns, spans }
-        };
+        let mut rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
+        if let Some(condition) = condition {
+            rows = rows.filter(condition)?;
+        }
         match self {
-            Self::ByExistence => Ok(Expr::Exists(Exists::new(of(plan), false))),
+            Self::ByExistence => Ok(Expr::Exists(Exists::new(instead(subquery, rows.build()?), false))),
             Self::ByCounts => {
-                let counted = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), vec![count(lit(1i64))])?;
-                Ok(Expr::ScalarSubquery(of(counted.build()?)).gt(lit(0i64)))
+                let counted = rows.aggregate(Vec::<Expr>::new(), vec![count(lit(1i64))])?.build()?;
+                Ok(Expr::ScalarSubquery(instead(subquery, counted)).gt(lit(0i64)))
             }
         }
     }
 }
 
-/// The rows of `subquery` that satisfy `condition`.
-fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<LogicalPlan> {
+/// `plan` where `subquery` stood.
+fn instead(subquery: &Subquery, plan: LogicalPlan) -> Subquery {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    Subquery { subquery: plan.into(), outer_ref_columns, spans: subquery.spans.clone() }
+}
+
+/// Fails where `subquery` has too many operators.
+fn bounded(subquery: &Subquery) -> Result<()> {
     let mut operators = 0;
     subquery.subquery.apply_with_subqueries(|_| {
         operators += 1;
@@ -211,11 +216,7 @@ fn rows(subquery: &Subquery, condition: Option<Expr>) -> Result<LogicalPlan> {
     if operators > MOST_OPERATORS {
         return plan_err!("IN and EXISTS as values are nested too deeply: write them as joins");
     }
-    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
-    match condition {
-        Some(condition) => plan.filter(condition)?.build(),
-        None => plan.build(),
-    }
+    Ok(())
 }
 
 /// `value`, over columns of `input`, as a subquery refers to it; nothing where it refers further out itself.

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Options> {
-        Options::parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>())
+        Options::parse(&crate::words(args))
     }
 
     #[test]

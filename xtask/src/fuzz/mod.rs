@@ -138,9 +138,7 @@ mod tests {
 
     #[test]
     fn options_are_parsed() {
-        let parse = |args: &[&str]| {
-            Options::parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|e| e.to_string())
-        };
+        let parse = |args: &[&str]| Options::parse(&crate::words(args)).map_err(|e| e.to_string());
         assert_eq!(parse(&["--seed", "9"]), Ok(Options { seed: 9, statements: 200, print: false }));
         assert!(parse(&["--print"]).is_ok_and(|options| options.print));
         for wrong in [&["--seed"][..], &["--seed", "x"], &["--statement"]] {

@@ -130,9 +130,7 @@ mod tests {
 
     #[test]
     fn options_are_parsed() {
-        let parse = |args: &[&str]| {
-            Options::parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|e| e.to_string())
-        };
+        let parse = |args: &[&str]| Options::parse(&crate::words(args)).map_err(|e| e.to_string());
         assert_eq!(parse(&[]), Ok(Options { scale: 0.01, builds: false, joined: false }));
         assert_eq!(parse(&["--builds", "--scale", "1"]), Ok(Options { scale: 1.0, builds: true, joined: false }));
         assert!(parse(&["--joined"]).is_ok_and(|options| options.joined));
