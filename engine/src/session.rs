@@ -29,7 +29,7 @@ use crate::{
 /// `state`, with a planner that submits what reads the network's tables.
 pub(crate) fn network_session(state: SessionState, engine: Weak<Engine>) -> SessionState {
     let planner = Arc::new(NetworkPlanner { engine, plain: state.clone() });
-    SessionStateBuilder::new_from_existing(state).with_query_planner(planner).build()
+    SessionStateBuilder::new_from_existing(conun_planner::refusing(state)).with_query_planner(planner).build()
 }
 
 struct NetworkPlanner {
@@ -54,7 +54,6 @@ impl QueryPlanner for NetworkPlanner {
         if conun_planner::placement(plan).map_err(external)? == Placement::Local {
             return DefaultPhysicalPlanner::default().create_physical_plan(plan, state).await;
         }
-        conun_planner::refuse_unreproducible(plan).map_err(external)?;
         let engine = self.engine.upgrade().ok_or_else(|| external(Error::unavailable("the coordinator stopped")))?;
         let text = plan.display_indent().to_string();
         let job =

@@ -41,17 +41,17 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
         return Err(no_query(&statement, sql));
     }
     let mut marked = statement.clone();
-    passes::false_dependencies::mark_joined(&mut marked);
-    let plan = state.statement_to_plan(marked).await.map_err(|e| plan_error(&e))?;
-    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_queries.verify_plan(&plan).map_err(|_| no_query(&statement, sql))?;
+    passes::false_dependencies::mark_alone(&mut marked);
     let ast = match &statement {
         Statement::Statement(sql) => Some(sql.as_ref()),
         _ => None,
     };
     if let Some(place) = ast.and_then(place::of_sample) {
-        return Err(sample(place));
+        return Err(sample(Some(place)));
     }
+    let plan = state.statement_to_plan(marked).await.map_err(|e| plan_error(&e))?;
+    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_queries.verify_plan(&plan).map_err(|_| no_query(&statement, sql))?;
     if let Some(refusal) = passes::oversized::refusal(&plan, ast)? {
         return Err(refusal.into());
     }
@@ -115,10 +115,10 @@ fn no_query(statement: &Statement, sql: &str) -> Error {
 }
 
 /// DataFusion reads the whole table instead, and says nothing of it.
-fn sample(place: place::Place) -> Error {
+pub(crate) fn sample(place: Option<place::Place>) -> Error {
     Refusal {
         construct: "TABLESAMPLE".to_owned(),
-        place: Some(place),
+        place,
         reason: "is not computed: rows are drawn at random, by every node anew",
         instead: "take those with a certain hash, say one in sixteen: where md5(cast(id as varchar)) like '0%'",
     }

@@ -8,6 +8,10 @@ with tot as (select carrier, count(*) total from flights group by carrier) selec
 select count(*) n from (select distinct carrier, origin from flights) s
 with tot as (select carrier, count(*) total from flights group by carrier) select tot.carrier c, count(*) n from tot join flights f on f.carrier = tot.carrier group by tot.carrier order by c
 select carrier c, count(*) n from flights group by carrier order by c
+with tot as (select carrier, count(*) total from flights group by carrier) select carrier, count(*) n from (select tot.carrier, f.origin, count(*) m from (tot join flights f on f.carrier = tot.carrier) group by tot.carrier, f.origin) s group by carrier
+select carrier, count(distinct origin) n from flights group by carrier
+select carrier, count(*) n from (select tot.carrier, f.origin, count(*) m from flights f cross join lateral (select carrier, count(*) total from flights group by carrier) tot where f.carrier = tot.carrier group by tot.carrier, f.origin) s group by carrier
+select carrier, count(distinct origin) n from flights group by carrier
 select distinct c.carrier, f.origin o from (select distinct carrier from airlines) c left join flights f on c.carrier = f.carrier order by carrier, o
 select carrier, origin o from flights group by carrier, origin order by carrier, o
 -- Nor what determines a row the values in a list of it.
@@ -33,6 +37,9 @@ select n, c, min(k) over (partition by n) r from (select n, c, row_number() over
 -- Every day has the same times.
 select date_part('hour', w) h, count(*) n from (select cast(time_hour as time) w from (select time_hour from flights order by time_hour limit 3000) x) y group by w order by w
 select date_part('hour', time_hour) h, count(*) n from (select time_hour from flights order by time_hour limit 3000) x group by 1 order by h
+-- Nor has the smallest integer a negative.
+select -a b from (select case flight when 1 then -9223372036854775807 - 1 else flight end a from flights where month = 1 and day = 1 and flight < 9 order by a limit 3) x order by b limit 1
+select -9223372036854775807 - 1 b
 -- No row satisfies this, and none is counted.
 select count(*) n from (select n from (select count(*) n from airlines) t where n = 16 and n = 2) s
 select count(*) n from airlines where carrier = 'none'

@@ -21,3 +21,72 @@ select dest in (select faa from airports where tz = -8) w, count(*) n from fligh
 select a.faa is not null w, count(*) n from flights f left join (select faa from airports where tz = -8) a on f.dest = a.faa group by 1 order by w
 select carrier from airlines a order by exists (select 1 from flights f where f.carrier = a.carrier and f.hour = 5) desc, carrier
 select carrier from airlines a left join (select distinct carrier c from flights where hour = 5) f on c = carrier order by c is null, carrier
+-- A table is not the same table outside.
+select carrier, carrier in (select carrier from airlines where name < 'D') w from airlines
+select carrier, name < 'D' w from airlines
+select carrier from airlines where carrier not in (select carrier from airlines where name < 'D') or carrier = 'UA'
+select carrier from airlines where name >= 'D' or carrier = 'UA'
+select carrier from airlines where carrier >= all (select carrier from airlines)
+select max(carrier) carrier from airlines
+select x, y from (values (1, 2), (2, 2)) t(x, y) where exists (select 1 from (select i.a from (values (2, 1)) i(a, b) where i.a = t.y and i.b = t.x) t)
+select 1 x, 2 y
+-- Columns of one name, and such as have another name around them.
+select carrier from airlines a where exists (select * from airlines b, flights f where b.carrier = 'UA' and f.carrier = a.carrier and f.dest = 'SEA')
+select distinct carrier from flights where dest = 'SEA'
+select carrier from airlines a where exists (select 1 from airlines b join flights f on b.carrier = f.carrier where b.carrier = a.carrier and f.carrier <= a.carrier and f.dest = 'SEA')
+select distinct carrier from flights where dest = 'SEA'
+select carrier from airlines a where exists (select dest as carrier from flights f where f.carrier = a.carrier and f.dest = 'SEA')
+select distinct carrier from flights where dest = 'SEA'
+select carrier from airlines a where exists (select 1 from (select dest, hour from flights f where f.carrier = a.carrier) u where u.dest = 'SEA' and u.hour > 5)
+select distinct carrier from flights where dest = 'SEA' and hour > 5
+select carrier from airlines a where exists (select 1 from (select carrier, dest from flights f where f.carrier = a.carrier) u where u.dest = 'SEA')
+select distinct carrier from flights where dest = 'SEA'
+select carrier, (select max(u.hour) from (select hour from flights f where f.carrier = a.carrier and f.dest = 'SEA') u) m from airlines a
+select a.carrier, m from airlines a left join (select carrier c, max(hour) m from flights where dest = 'SEA' group by carrier) s on s.c = a.carrier
+select a.carrier, l.carrier c, l.n from airlines a left join lateral (select f.carrier, count(*) n from airlines b join flights f on b.carrier = f.carrier where f.carrier = a.carrier and f.dest = 'SEA' group by f.carrier) l on true
+select a.carrier, s.c, s.n from airlines a left join (select carrier c, count(*) n from flights where dest = 'SEA' group by carrier) s on s.c = a.carrier
+-- A day has many times, and a quotient many dividends.
+select d, (select count(*) from flights f where cast(f.time_hour as date) = d) n from (values (date '2013-03-05'), (date '2014-03-05')) v(d)
+select date '2013-03-05' d, count(*) n from flights where time_hour >= '2013-03-05T00:00:00Z' and time_hour < '2013-03-06T00:00:00Z' union all select date '2014-03-05', 0
+select h, (select count(*) from flights f where f.flight / 1000 = h and f.month = 1) n from (values (0), (1), (99)) v(h)
+select flight / 1000 h, count(*) n from flights where month = 1 and flight < 2000 group by 1 union all select 99, 0
+-- ANY and ALL of rows, of one row, and of none.
+select carrier from airlines a where 30 > all (select max(f.hour) from flights f where f.carrier = a.carrier and f.month = 13)
+select carrier from airlines where carrier = 'none'
+select carrier from airlines a where 5 > all (select f.hour from flights f where f.carrier = a.carrier and f.month = 13)
+select carrier from airlines
+select carrier, 23 > any (select f.hour from flights f where f.carrier = a.carrier and f.dest = 'SEA') w from airlines a
+select a.carrier, coalesce(s.w, false) w from airlines a left join (select carrier, min(hour) < 23 w from flights where dest = 'SEA' group by carrier) s on s.carrier = a.carrier
+-- NOT IN knows NULL, whatever is looked for.
+select carrier from airlines a where 517 not in (select f.dep_time from flights f where f.carrier = a.carrier and f.month = 1 and f.day = 1)
+select carrier from airlines a where not exists (select 1 from flights f where f.carrier = a.carrier and f.month = 1 and f.day = 1 and (f.dep_time is null or f.dep_time = 517))
+select carrier from airlines a where not (a.carrier in (select f.origin from flights f where f.carrier = a.carrier and a.name < 'D'))
+select carrier from airlines
+select carrier from airlines where 2 not in (select nullif(month, 1) from flights where day = 1 and month < 2)
+select carrier from airlines where carrier = 'none'
+select n from (select count(*) n from flights where month = 1 group by day) t where nullif(n, 842) not in (select count(*) from flights group by carrier)
+select count(*) n from flights where month = 1 group by day having count(*) <> 842
+select n from (values (2), (null)) v(n) where nullif(n, 3) not in (select month from flights where month > 12)
+select * from (values (2), (null)) v(n)
+-- HAVING, and the first of some rows.
+select carrier, (select max(flight) from flights f where f.carrier = a.carrier having count(*) < 1000) m from airlines a
+select a.carrier, m from airlines a left join (select carrier c, max(flight) m from flights group by carrier having count(*) < 1000) s on s.c = a.carrier
+select carrier, (select count(*) from flights f where f.carrier = a.carrier and f.month = 13 having max(hour) < 5 or count(*) > 0) m from airlines a
+select carrier, cast(null as bigint) m from airlines
+select carrier, (select dest from flights f where f.carrier = a.carrier and f.month = 1 order by distance desc, dest, flight limit 1) d from airlines a
+select a.carrier, d from airlines a left join (select carrier c, dest d, row_number() over (partition by carrier order by distance desc, dest) r from flights where month = 1) s on s.c = a.carrier and r = 1
+select carrier from airlines a where exists (select 1 from flights f where f.carrier = a.carrier order by f.flight limit 1)
+select distinct carrier from flights
+select carrier from airlines a where exists (select 1 from (select carrier from flights order by carrier desc limit 9) t where t.carrier = a.carrier)
+select max(carrier) carrier from flights
+-- In conditions of joins, and after LATERAL.
+select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and b.carrier in (select carrier from flights where dest = 'SEA')
+select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier
+select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and a.carrier in (select carrier from flights where dest = 'SEA')
+select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier
+select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and exists (select 1 from flights f where f.carrier = a.carrier and f.dest = 'SEA')
+select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier
+select a.carrier from airlines a join airlines b on a.carrier = b.carrier and a.carrier not in (select f.carrier from flights f where f.dest = 'SEA' and f.carrier = b.carrier)
+select carrier from airlines where carrier not in (select carrier from flights where dest = 'SEA')
+select a.carrier, l.origin from airlines a, lateral (select distinct f.origin from flights f where f.carrier = a.carrier) l
+select distinct carrier, origin from flights

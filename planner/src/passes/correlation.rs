@@ -3,33 +3,42 @@
 //! It moves conditions on the row outside up and joins by them. Moved above a window, they would count rows of other outer rows;
 //! above the side of a join that may be missing, or that only tells which rows of the other there are, they would take rows
 //! away; above an aggregate without keys, its one row where there is nothing to aggregate, unless that is the subquery's own,
-//! and stands for a value. It tells the columns in these conditions apart by their bare names, and leaves out limits in `EXISTS`.
-
-use std::collections::BTreeMap;
+//! and stands for a value; above any, rows of several groups, unless they are equalities. And it leaves out limits in `EXISTS`.
 
 use conun_types::Result;
 use datafusion::{
     common::{
-        Column, JoinType,
+        JoinType,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
-    logical_expr::{Expr, LogicalPlan, Subquery, utils::split_conjunction},
+    logical_expr::{
+        Expr, LogicalPlan, Subquery,
+        expr::{InSubquery, SetComparison},
+    },
     sql::sqlparser::ast::Statement,
 };
 
-use super::{rows_of_none::gives_row_of_none, subquery_flags::is_one_row};
+use super::{
+    outer_columns::{compared, on_row_outside, refers},
+    rows_of_none::gives_row_of_none,
+    single_row::{first, having},
+    subquery_flags::{is_one_row, of_existence},
+};
 use crate::{plan_error, refusal::Refusal};
 
-/// The first such subquery of a plan.
+/// The first such subquery of a plan, before it is rewritten or after that.
 pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
     let mut found = super::find_expr(plan, |expr| match expr {
         Expr::ScalarSubquery(subquery) => misjoined(subquery, For::Value),
-        Expr::Exists(exists) if is_one_row(&exists.subquery.subquery) => None,
+        Expr::Exists(exists) if is_one_row(of_existence(&exists.subquery.subquery)) => None,
         Expr::Exists(exists) => misjoined(&exists.subquery, For::Existence),
-        Expr::InSubquery(membership) if is_one_row(&membership.subquery.subquery) => {
-            misjoined(&membership.subquery, For::Value)
+        Expr::InSubquery(InSubquery { subquery, .. }) | Expr::SetComparison(SetComparison { subquery, .. })
+            if is_one_row(&subquery.subquery) =>
+        {
+            misjoined(subquery, For::Value)
         }
         Expr::InSubquery(membership) => misjoined(&membership.subquery, For::Members),
+        Expr::SetComparison(comparison) => misjoined(&comparison.subquery, For::Members),
         _ => None,
     })?;
     plan.apply_with_subqueries(|node| {
@@ -61,96 +70,93 @@ enum For {
 
 /// Why `subquery` would be joined wrongly, if it would.
 fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
-    let plan = subquery.subquery.as_ref();
     if subquery.outer_ref_columns.is_empty() {
         return None;
     }
-    let value = matches!(stands, For::Value | For::Rows);
-    moved_above(plan, value, stands == For::Rows)
-        .or_else(|| (stands == For::Existence).then(|| limited(plan)).flatten())
-        .or_else(|| of_one_name(plan, stands == For::Members).then_some("by two columns of one name"))
-}
-
-/// What a condition on the row outside would have to be moved above, and cannot be. `aggregate`: whether an aggregate without keys
-/// is what the subquery is for. `rows`: whether no condition may be on that.
-fn moved_above(plan: &LogicalPlan, aggregate: bool, rows: bool) -> Option<&'static str> {
-    let inputs = plan.inputs();
-    let outer = |input: &&LogicalPlan| refers(input);
-    let without = match plan {
-        LogicalPlan::Join(join) => match join.join_type {
-            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => &inputs[1..],
-            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => &inputs[..1],
-            JoinType::Full => &inputs[..],
-            JoinType::Inner => &[],
+    let plan = subquery.subquery.as_ref();
+    match stands {
+        For::Value => match (first(plan), having(plan)) {
+            (Some(first), _) => of_aggregated(first.rows).or_else(|| moved_above(first.rows, stands, false)),
+            (_, Some((having, _))) if !having.predicate.contains_outer() => moved_above(&having.input, stands, true),
+            _ => moved_above(plan, stands, true),
         },
-        _ => &[],
-    };
-    if without.iter().any(outer) {
-        return Some("below an outer join or a set operation");
-    }
-    if matches!(plan, LogicalPlan::Window(_)) && inputs.iter().any(outer) {
-        return Some("below a window");
-    }
-    if matches!(plan, LogicalPlan::Subquery(_)) {
-        return None;
-    }
-    if rows && matches!(plan, LogicalPlan::Filter(filter) if is_one_row(&filter.input)) {
-        return Some("below HAVING");
-    }
-    let mut aggregate = aggregate;
-    if let LogicalPlan::Aggregate(node) = plan
-        && gives_row_of_none(node)
-        && inputs.iter().any(outer)
-    {
-        if !aggregate || !node.group_expr.is_empty() {
-            return Some("below an aggregate");
+        For::Existence => {
+            let plan = of_existence(plan);
+            moved_above(plan, stands, true).or_else(|| beside_limit(plan))
         }
-        aggregate = false;
+        For::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),
+        For::Rows => moved_above(plan, stands, true).or_else(|| of_one_name(subquery)),
     }
-    inputs.into_iter().find_map(|input| moved_above(input, aggregate, rows))
 }
 
-/// Whether `plan` refers to the row outside. What stands after LATERAL in it refers to rows of its own.
-fn refers(plan: &LogicalPlan) -> bool {
-    let mut found = false;
-    let walked = plan.apply(|node| {
-        if matches!(node, LogicalPlan::Subquery(_)) {
-            return Ok(TreeNodeRecursion::Jump);
+/// What a condition on the row outside would have to be moved above, and cannot be. `top`: whether an aggregate here is all that
+/// `stands` for.
+fn moved_above(plan: &LogicalPlan, stands: For, top: bool) -> Option<&'static str> {
+    let inputs = plan.inputs();
+    let (rows, value) = (stands == For::Rows, matches!(stands, For::Value | For::Rows));
+    let outer = inputs.iter().any(|input| refers(input));
+    let why = match plan {
+        LogicalPlan::Subquery(_) => return None,
+        LogicalPlan::Join(join) => {
+            let missing = match join.join_type {
+                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => &inputs[1..],
+                JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => &inputs[..1],
+                JoinType::Full => &inputs[..],
+                JoinType::Inner => &[],
+            };
+            missing.iter().any(|input| refers(input)).then_some("below an outer join or a set operation")
         }
-        found |= node.contains_outer_reference();
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    found || walked.is_err()
+        LogicalPlan::Window(_) => outer.then_some("below a window"),
+        LogicalPlan::Limit(_) => (value && outer).then_some("below a limit"),
+        LogicalPlan::Filter(having) if top && value && is_one_row(&having.input) => {
+            (rows || outer).then_some("below HAVING")
+        }
+        LogicalPlan::Distinct(_) if rows => of_aggregated(plan),
+        LogicalPlan::Aggregate(aggregate) => {
+            let stays = top && value && aggregate.group_expr.is_empty();
+            let loses = gives_row_of_none(aggregate) && !stays && (outer || rows);
+            let groups = rows || !aggregate.aggr_expr.is_empty();
+            let none = loses.then_some("below an aggregate");
+            none.or_else(|| groups.then(|| of_aggregated(&aggregate.input)).flatten())
+        }
+        _ => None,
+    };
+    let passes = matches!(
+        plan,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) | LogicalPlan::Filter(_)
+    );
+    why.or_else(|| inputs.into_iter().find_map(|input| moved_above(input, stands, top && passes)))
 }
 
-/// A limit in `plan`, but for one at its top that leaves a row.
-fn limited(plan: &LogicalPlan) -> Option<&'static str> {
-    let rest = match plan {
-        LogicalPlan::Limit(limit) if limit.skip.is_none() => &limit.input,
-        _ => plan,
-    };
-    let limits = rest.exists(|node| Ok(matches!(node, LogicalPlan::Limit(_))));
-    limits.unwrap_or(true).then_some("beside a limit")
-}
-
-/// Whether two columns in the conditions on the row outside have one name, among them the first of `plan` if it is compared, too.
-fn of_one_name(plan: &LogicalPlan, compared: bool) -> bool {
-    let mut columns: BTreeMap<String, Column> = BTreeMap::new();
-    let mut twice = false;
-    let mut add = |column: &Column| {
-        let other = columns.entry(column.name.clone()).or_insert_with(|| column.clone());
-        twice |= other.relation != column.relation;
-    };
-    if compared && let LogicalPlan::Projection(projection) = plan {
-        projection.expr.first().into_iter().flat_map(Expr::column_refs).for_each(&mut add);
-    }
-    let walked = plan.apply(|node| {
+/// Rows that are aggregated are told apart by what they are compared with only where that is equal.
+fn of_aggregated(rows: &LogicalPlan) -> Option<&'static str> {
+    let mut others = false;
+    let walked = rows.apply(|node| {
         if let LogicalPlan::Filter(filter) = node {
-            let conditions =
-                split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
-            conditions.flat_map(Expr::column_refs).for_each(&mut add);
+            others |= on_row_outside(filter).any(|condition| compared(condition).is_none());
         }
-        Ok(TreeNodeRecursion::Continue)
+        Ok(if matches!(node, LogicalPlan::Subquery(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
     });
-    twice || walked.is_err()
+    (others || walked.is_err()).then_some("below an aggregate by more than equality")
+}
+
+/// A limit in `plan` that DataFusion leaves out where it looks for what exists: it does so once it has met a condition on the row
+/// outside, from the innermost and the first operator on.
+fn beside_limit(plan: &LogicalPlan) -> Option<&'static str> {
+    fn meets(node: &LogicalPlan, met: &mut bool) -> bool {
+        if matches!(node, LogicalPlan::Subquery(_)) {
+            return false;
+        }
+        let found = node.inputs().into_iter().any(|input| meets(input, met));
+        *met |= matches!(node, LogicalPlan::Filter(filter) if filter.predicate.contains_outer());
+        found || *met && matches!(node, LogicalPlan::Limit(_))
+    }
+    meets(plan, &mut false).then_some("beside a limit")
+}
+
+/// Whether rows after LATERAL have a column of the full name of one of the row outside.
+fn of_one_name(rows: &Subquery) -> Option<&'static str> {
+    let given = rows.subquery.schema();
+    let both = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(_, column) if given.has_column(column));
+    rows.outer_ref_columns.iter().any(both).then_some("by a column of one name with its own")
 }

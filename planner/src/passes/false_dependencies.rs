@@ -4,7 +4,7 @@
 //! `aggregate_functional_dependencies`, `Unnest`) that what determines one side of a join determines all columns of an aggregate above the
 //! join, and that what determines a row determines what is unnested of it. Tables have no keys, so all that it knows comes of grouped
 //! and numbered subqueries, and little is lost with it: it is forgotten before each rule that goes by it, and of what is
-//! joined already while a statement is planned.
+//! joined already while a statement is planned. Dataframes are made without asking anybody: those that it may have misled are refused.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -12,7 +12,7 @@ use conun_types::Result;
 use datafusion::{
     common::{
         DFSchemaRef, FunctionalDependencies,
-        tree_node::{Transformed, TransformedResult, TreeNode},
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     error::Result as PlanResult,
     logical_expr::{
@@ -22,9 +22,11 @@ use datafusion::{
     optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
     sql::{
         parser::Statement,
-        sqlparser::ast::{Select, TableFactor, TableWithJoins, VisitMut, VisitorMut},
+        sqlparser::ast::{Select, Statement as SqlStatement, TableFactor, TableWithJoins, VisitMut, VisitorMut},
     },
 };
+
+use crate::{plan_error, refusal::Refusal};
 
 /// Rules for logical plans.
 type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
@@ -68,46 +70,38 @@ impl OptimizerRule for Forget {
     }
 }
 
-/// Marks what is joined after FROM: sessions that are [`corrected`](super::corrected) forget of it what determines what. What stands
-/// alone may be relied on: whoever groups numbered rows by their number may ask for their other columns.
-pub fn mark_joined(statement: &mut Statement) {
+/// Marks what stands alone after FROM: sessions that are [`corrected`](super::corrected) forget of all else there what determines
+/// what. Whoever groups numbered rows by their number may ask for their other columns.
+pub fn mark_alone(statement: &mut Statement) {
     match statement {
-        Statement::Statement(sql) => {
-            let all = sql.to_string().to_lowercase().contains("unnest");
-            let _all = sql.visit(&mut Mark { all });
+        Statement::Statement(sql) if !sql.to_string().to_lowercase().contains("unnest") => {
+            let _all = sql.visit(&mut Mark);
         }
-        Statement::Explain(explain) => mark_joined(&mut explain.statement),
+        Statement::Explain(explain) => mark_alone(&mut explain.statement),
         _ => (),
     }
 }
 
-struct Mark {
-    /// Whether nothing is to be relied on.
-    all: bool,
-}
+struct Mark;
 
 impl VisitorMut for Mark {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        let alone = matches!(select.from.as_slice(), [from] if from.joins.is_empty());
-        if self.all || !alone {
-            for from in &mut select.from {
-                mark(&mut from.relation);
-                from.joins.iter_mut().for_each(|join| mark(&mut join.relation));
-            }
+        if let [from] = select.from.as_mut_slice()
+            && from.joins.is_empty()
+            && !matches!(from.relation, TableFactor::NestedJoin { .. })
+        {
+            from.relation = marked(from.relation.clone());
         }
         ControlFlow::Continue(())
     }
 }
 
-/// The mark is a join with nothing: no statement that is parsed has one.
-fn mark(relation: &mut TableFactor) {
-    let (TableFactor::Derived { lateral: false, .. } | TableFactor::Table { args: None, .. }) = relation else {
-        return;
-    };
-    let with_nothing = TableWithJoins { relation: relation.clone(), joins: Vec::new() };
-    *relation = TableFactor::NestedJoin { table_with_joins: Box::new(with_nothing), alias: None };
+/// The mark is a join with nothing: no statement that is parsed has one, but around another join.
+fn marked(relation: TableFactor) -> TableFactor {
+    let with_nothing = TableWithJoins { relation, joins: Vec::new() };
+    TableFactor::NestedJoin { table_with_joins: Box::new(with_nothing), alias: None }
 }
 
 impl RelationPlanner for Forget {
@@ -118,12 +112,50 @@ impl RelationPlanner for Forget {
     ) -> PlanResult<RelationPlanning> {
         match relation {
             TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
-                let plan = context.plan(table_with_joins.relation)?.transform_down(forget).data()?;
+                Ok(RelationPlanning::Original(Box::new(table_with_joins.relation)))
+            }
+            // Its sides come here themselves.
+            join @ TableFactor::NestedJoin { .. } => Ok(RelationPlanning::Original(Box::new(join))),
+            relation => {
+                let plan = context.plan(marked(relation))?.transform_down(forget).data()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
             }
-            other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
+}
+
+/// A dataframe's aggregate that may have keys which nobody asked for: DataFusion adds what the others determine while a dataframe is made, and
+/// nothing can be forgotten of it before.
+pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&SqlStatement>) -> Result<Option<Refusal>> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node
+            && aggregate.group_expr.len() > 1
+            && determines(&aggregate.input)
+        {
+            found |= aggregate.input.exists(|below| Ok(is_misbelieved(below)))?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(|e| plan_error(&e))?;
+    Ok(found.then(|| Refusal {
+        construct: "an aggregate of a dataframe over an aggregate of joined or unnested rows".to_owned(),
+        place: None,
+        reason: "may be grouped by more columns than it was asked for",
+        instead: "write it in SQL",
+    }))
+}
+
+/// Whether columns of `plan` are believed to determine others.
+fn determines(plan: &LogicalPlan) -> bool {
+    !plan.schema().functional_dependencies().is_empty()
+}
+
+/// Whether what is believed of an aggregate may be false: what determines rows that are joined or unnested below it does not determine its own.
+fn is_misbelieved(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Aggregate(aggregate) = plan else { return false };
+    let joins = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Join(_) | LogicalPlan::Unnest(_)));
+    determines(&aggregate.input) && aggregate.input.exists(joins).unwrap_or(true)
 }
 
 /// `node` without what it says of its own columns.

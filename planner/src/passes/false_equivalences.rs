@@ -6,13 +6,13 @@
 //! - of grouping sets, the same of keys that a set leaves out, that literals among the keys are constant, and that rows come in
 //!   the input's order;
 //! - of a hash join, that rows which are sorted by the right side's order are sorted by the left one's within it: each of
-//!   several right rows of one key has its own run of left rows;
+//!   several right rows of one key has its own run of left rows; of a sort-merge join, the same the other way round;
 //! - of a filter, that a column has one value where a cast, a quotient or the file's statistics (which leave out NaN) seem to say so:
 //!   `cast(t as date) = date '2013-01-01'` holds for every time of that day;
 //! - of aggregates over windows, that they grow with their frame: NULLs before the first value do not, nor do frames that move;
 //! - of what is unnested, that it comes in the order of another column of the same name;
 //! - of a projection, that the columns in the places of a unique key are one;
-//! - of a time of day, that it grows with the date.
+//! - of a time of day, that it grows with the date, and of a negative, that it falls as an integer grows.
 //!
 //! A barrier hides it, before DataFusion decides where it sorts and exchanges rows.
 
@@ -31,7 +31,7 @@ use datafusion::{
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr,
-        expressions::{BinaryExpr, CastExpr, Column},
+        expressions::{BinaryExpr, CastExpr, Column, NegativeExpr},
         utils::{collect_columns, split_conjunction},
         window::{PlainAggregateWindowExpr, SlidingAggregateWindowExpr, WindowExpr},
     },
@@ -101,6 +101,9 @@ fn above(plan: &Arc<dyn ExecutionPlan>) -> Option<Known> {
     let aggregate = plan.downcast_ref::<AggregateExec>();
     if aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set()) || plan.is::<UnnestExec>() {
         return Some(Known::NOTHING);
+    }
+    if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>() {
+        return Some(Known { orders_before: join.left().schema().fields().len(), ..Known::ALL });
     }
     let filter = plan.downcast_ref::<FilterExec>().filter(|filter| seems_constant(filter));
     // What is projected is known by what seems constant.
@@ -179,7 +182,7 @@ fn source(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<usize> {
 fn below(plan: Arc<dyn ExecutionPlan>) -> PlanResult<Arc<dyn ExecutionPlan>> {
     let mut known = match joined(&plan)? {
         Some(sides) => sides.to_vec(),
-        None if has_time_of_day(&plan)? => vec![Some(Known::EQUALITIES); plan.children().len()],
+        None if reorders(&plan)? => vec![Some(Known::EQUALITIES); plan.children().len()],
         None if seems_unique(&plan) => vec![Some(Known::ALL)],
         None => vec![None; plan.children().len()],
     };
@@ -238,13 +241,13 @@ fn may_be_sorted(plan: &Arc<dyn ExecutionPlan>) -> PlanResult<bool> {
     })
 }
 
-/// Whether `plan` makes times of day of moments.
-fn has_time_of_day(plan: &Arc<dyn ExecutionPlan>) -> PlanResult<bool> {
+/// Whether `plan` makes times of day of moments, or negates: the smallest integer stays itself.
+fn reorders(plan: &Arc<dyn ExecutionPlan>) -> PlanResult<bool> {
     let mut found = false;
     plan.apply_expressions(&mut |expr| {
         found |= expr.exists(|e| {
             let cast = e.downcast_ref::<CastExpr>().map(CastExpr::cast_type);
-            Ok(cast.is_some_and(|to| matches!(to, DataType::Time32(_) | DataType::Time64(_))))
+            Ok(e.is::<NegativeExpr>() || cast.is_some_and(|to| matches!(to, DataType::Time32(_) | DataType::Time64(_))))
         })?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;

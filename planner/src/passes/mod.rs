@@ -10,12 +10,14 @@
 //! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
 //! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` that are no condition by themselves become counts |
 //! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
+//! | [`outer_columns`] | logical plans | what subqueries compare with the row outside is told apart by name |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`false_equivalences`] | physical plans | what DataFusion falsely believes of rows (of joins, grouping sets, filters, windows, ..) is hidden from it |
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
 //! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none |
+//! | [`refused`] | statements and logical plans | what is refused, for every door |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
@@ -26,8 +28,10 @@ pub(crate) mod distinct_order;
 pub(crate) mod false_dependencies;
 mod false_equivalences;
 pub(crate) mod moment;
+pub(crate) mod outer_columns;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
+mod refused;
 mod rows_of_none;
 pub(crate) mod runnable;
 pub(crate) mod single_row;
@@ -45,21 +49,28 @@ use datafusion::{
     error::Result as PlanResult,
     execution::{SessionState, SessionStateBuilder},
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
-    optimizer::Optimizer,
+    optimizer::{Analyzer, AnalyzerRule, Optimizer},
     physical_optimizer::optimizer::PhysicalOptimizer,
     physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
 
-use crate::{plan_error, refusal::Refusal};
+use self::refused::Refused;
+use crate::{Placement, placement, plan_error, refusal::Refusal};
 
 /// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
 
-const REFUSING: &[Refuse] =
-    &[volatile::refusal, window_distinct::refusal, single_row::refusal, correlation::refusal, recursion::refusal];
+/// A rule of an analyzer.
+type Analysis = Arc<dyn AnalyzerRule + Send + Sync>;
 
-/// `builder` with DataFusion's rules, kept from what is false.
+/// What would be answered wrongly.
+const WRONG: &[Refuse] = &[single_row::refusal, correlation::refusal, false_dependencies::refusal];
+
+/// What would be answered differently by the next node.
+const UNREPRODUCIBLE: &[Refuse] = &[volatile::refusal, window_distinct::refusal, recursion::refusal];
+
+/// `builder` with DataFusion's rules, kept from what is false, and refusals of what they get wrong.
 ///
 /// # Errors
 /// [`conun_types::ErrorKind::Internal`] where DataFusion has other rules than this build was made for.
@@ -67,9 +78,19 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     let mut logical = Optimizer::new().rules;
     let pushes = place("push_down_filter", logical.iter().map(|rule| rule.name()))?;
     logical[pushes] = Arc::new(rows_of_none::PushDown::default());
+    let wrong = |plan: &LogicalPlan| first_of(WRONG, plan, None);
+    let mut analyzer: Vec<Analysis> = vec![Arc::new(Refused { name: "wrong", check: wrong })];
+    analyzer.extend(Analyzer::new().rules);
+    analyzer.push(Arc::new(subquery_flags::SubqueryFlags));
+    analyzer.push(Arc::new(single_row::SingleRow));
+    analyzer.push(Arc::new(outer_columns::OuterColumns));
+    // What the passes make of subqueries must be joined rightly, too.
+    analyzer.push(Arc::new(Refused { name: "misjoined", check: |plan| first_of(&[correlation::refusal], plan, None) }));
+    analyzer.push(Arc::new(subquery_places::SubqueryPlaces));
     Ok(builder
+        .with_analyzer_rules(analyzer)
         .with_optimizer_rules(false_dependencies::forgotten(logical)?)
-        .with_relation_planners(vec![false_dependencies::relations()])
+        .with_relation_planners(vec![Arc::new(refused::Samples), false_dependencies::relations()])
         .with_physical_optimizer_rules(false_equivalences::hidden(PhysicalOptimizer::new().rules)?))
 }
 
@@ -83,22 +104,33 @@ pub(crate) fn register(state: &mut SessionState) {
     state.add_analyzer_rule(Arc::new(distinct_order::DistinctOrder));
     state.add_analyzer_rule(Arc::new(window_distinct::WindowDistinct));
     state.add_analyzer_rule(Arc::new(window_words::WindowWords));
-    state.add_analyzer_rule(Arc::new(subquery_flags::SubqueryFlags));
-    state.add_analyzer_rule(Arc::new(single_row::SingleRow));
-    state.add_analyzer_rule(Arc::new(subquery_places::SubqueryPlaces));
 }
 
-/// Fails on the first construct of `plan` that cannot be reproduced.
-///
-/// # Errors
-/// [`conun_types::ErrorKind::Data`] naming the construct, with a hint on what to write instead.
-pub fn refuse_unreproducible(plan: &LogicalPlan) -> Result<()> {
-    refuse(plan, None)
+/// `state`, refusing also what reaches it by other ways than [`logical_plan`](crate::logical_plan): SQL that is planned by itself, dataframes.
+/// Its errors are of kind [`conun_types::ErrorKind::Data`], name the construct, and hint at what to write instead.
+#[must_use]
+pub fn refusing(state: SessionState) -> SessionState {
+    let unreproducible = |plan: &LogicalPlan| {
+        first_of(&[oversized::refusal], plan, None)?;
+        match placement(plan)? {
+            Placement::Local => Ok(()),
+            Placement::Network => first_of(UNREPRODUCIBLE, plan, None),
+        }
+    };
+    let mut rules: Vec<Analysis> = vec![Arc::new(Refused { name: "unreproducible", check: unreproducible })];
+    rules.extend(state.analyzer().rules.iter().cloned());
+    SessionStateBuilder::new_from_existing(state).with_analyzer_rules(rules).build()
 }
 
-/// As [`refuse_unreproducible`], with the construct's place in `statement`.
+/// Fails on the first construct of `plan` that is refused.
 pub(crate) fn refuse(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<()> {
-    for pass in REFUSING {
+    first_of(UNREPRODUCIBLE, plan, statement)?;
+    first_of(WRONG, plan, statement)
+}
+
+/// Fails on the first construct of `plan` that one of `passes` refuses, with its place in `statement`.
+fn first_of(passes: &[Refuse], plan: &LogicalPlan, statement: Option<&Statement>) -> Result<()> {
+    for pass in passes {
         if let Some(refusal) = pass(plan, statement)? {
             return Err(refusal.into());
         }

@@ -2,20 +2,24 @@
 //!
 //! The execution profile has them joined, as one task shares no memory with another. DataFusion then joins every row that they
 //! give, where SQL wants an error: an aggregate around them says so. Those that refer to the row outside cannot have one, as a row that
-//! nobody refers to would fail: they need an aggregate of their own, and are refused without.
+//! nobody refers to would fail: they need an aggregate of their own, and are refused without. One is given to those that take the first row, and
+//! `HAVING`, which would be left out where it is true of no rows, becomes a case of their value.
 
 use conun_functions::aggregate::single_value;
 use conun_types::Result;
 use datafusion::{
-    common::{Column, config::ConfigOptions, tree_node::Transformed},
+    common::{Column, DFSchema, ScalarValue, config::ConfigOptions, tree_node::Transformed},
     error::Result as PlanResult,
+    functions_aggregate::expr_fn::first_value,
     logical_expr::{
-        BinaryExpr, Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, utils::split_conjunction,
+        BinaryExpr, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, lit,
+        utils::split_conjunction, when,
     },
     optimizer::AnalyzerRule,
     sql::sqlparser::ast::Statement,
 };
 
+use super::subquery_flags::is_one_row;
 use crate::refusal::Refusal;
 
 /// The rewriting half.
@@ -28,11 +32,17 @@ impl AnalyzerRule for SingleRow {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> PlanResult<LogicalPlan> {
-        super::rewrite_exprs(plan, |expr| match expr {
-            Expr::ScalarSubquery(subquery) if !is_correlated(&subquery) && !gives_one(&subquery.subquery) => {
-                Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
-            }
-            _ => Ok(Transformed::no(expr)),
+        super::rewrite_exprs(plan, |expr| {
+            let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
+            let plan = match is_correlated(subquery) {
+                true => aggregated(&subquery.subquery)?,
+                false if gives_one(&subquery.subquery) => None,
+                false => Some(checked(&subquery.subquery)?),
+            };
+            Ok(match plan {
+                Some(plan) => Transformed::yes(Expr::ScalarSubquery(subquery.with_plan(plan.into()))),
+                None => Transformed::no(expr),
+            })
         })
     }
 }
@@ -72,16 +82,66 @@ fn is_fixed(key: &Expr, input: &LogicalPlan) -> bool {
     })
 }
 
-fn checked(subquery: Subquery) -> PlanResult<Subquery> {
-    let schema = subquery.subquery.schema().clone();
-    let (relation, field) = schema.qualified_field(0);
-    let value = single_value().call(vec![Expr::from((relation, field))]);
+/// `rows` with `value` of them all, under the name of their first column.
+fn one(rows: &LogicalPlan, value: Expr, named: &DFSchema) -> PlanResult<LogicalPlan> {
+    let (relation, field) = named.qualified_field(0);
     let name = value.schema_name().to_string();
-    let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
+    LogicalPlanBuilder::from(rows.clone())
         .aggregate(Vec::<Expr>::new(), vec![value])?
         .project(vec![Expr::Column(Column::new_unqualified(name)).alias_qualified(relation.cloned(), field.name())])?
-        .build()?;
-    Ok(subquery.with_plan(plan.into()))
+        .build()
+}
+
+fn checked(rows: &LogicalPlan) -> PlanResult<LogicalPlan> {
+    let schema = rows.schema();
+    one(rows, single_value().call(vec![Expr::from(schema.qualified_field(0))]), schema)
+}
+
+/// A subquery of each row that gives one value by more than an aggregate, by that alone.
+fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
+    if let Some(First { rows, value, order }) = first(plan) {
+        return one(rows, first_value(value, order), plan.schema()).map(Some);
+    }
+    let Some((having, value)) = having(plan) else { return Ok(None) };
+    let (relation, field) = plan.schema().qualified_field(0);
+    let null = lit(ScalarValue::try_new_null(field.data_type())?);
+    let value = when(having.predicate.clone(), value.clone().unalias()).otherwise(null)?;
+    let value = value.alias_qualified(relation.cloned(), field.name());
+    LogicalPlanBuilder::from(having.input.as_ref().clone()).project(vec![value])?.build().map(Some)
+}
+
+/// The condition on the one row of `plan`, and what of it is wanted, where these are all there is above an aggregate.
+pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, &Expr)> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    match (projection.input.as_ref(), projection.expr.as_slice()) {
+        (LogicalPlan::Filter(having), [value]) => is_one_row(&having.input).then_some((having, value)),
+        _ => None,
+    }
+}
+
+/// The first of some rows.
+pub(super) struct First<'a> {
+    pub(super) rows: &'a LogicalPlan,
+    value: Expr,
+    order: Vec<SortExpr>,
+}
+
+/// What a plan is the first row of, if it is of rows that may be several.
+pub(super) fn first(plan: &LogicalPlan) -> Option<First<'_>> {
+    let LogicalPlan::Limit(limit) = plan else { return None };
+    if limit.skip.is_some() || !matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1)))) {
+        return None;
+    }
+    let (value, below) = match limit.input.as_ref() {
+        LogicalPlan::Projection(projection) if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) => {
+            (projection.expr.first()?.clone().unalias(), projection.input.as_ref())
+        }
+        other => (Expr::from(other.schema().qualified_field(0)), other),
+    };
+    Some(match below {
+        LogicalPlan::Sort(sort) => First { rows: &sort.input, value, order: sort.expr.clone() },
+        rows => First { rows, value, order: Vec::new() },
+    })
 }
 
 /// The first subquery of a plan that refers to the row outside and may give it several rows.

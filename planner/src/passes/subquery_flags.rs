@@ -4,11 +4,12 @@
 //! DataFusion makes joins of them in filters only, and there an `IN` that is not known is taken for one that is not so. So
 //! `IN` becomes a case of what exists, and elsewhere what exists becomes a count: a subquery that stands for a value can be joined.
 //! And it loses the one row that an aggregate without keys gives where there is nothing to aggregate: of such subqueries
-//! `EXISTS` is true, and `IN` an equation.
+//! `EXISTS` is true, and `IN`, `ANY` and `ALL` compare. `NOT IN` a subquery that refers to the row outside is `NOT EXISTS` one that is
+//! equal or not known to differ: joins know NULL of one column only.
 
 use datafusion::{
     common::{
-        DFSchema,
+        DFSchema, ExprSchema,
         config::ConfigOptions,
         plan_err,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
@@ -16,16 +17,18 @@ use datafusion::{
     error::Result,
     functions_aggregate::expr_fn::count,
     logical_expr::{
-        BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
-        expr::{Exists, InSubquery},
+        BinaryExpr, Expr, ExprSchemable, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr,
+        expr::{Exists, InSubquery, SetComparison},
         expr_rewriter::NamePreserver,
         lit,
         utils::{conjunction, merge_schema, split_conjunction},
         when,
     },
-    optimizer::AnalyzerRule,
+    optimizer::{AnalyzerRule, OptimizerContext, OptimizerRule, rewrite_set_comparison::RewriteSetComparison},
     scalar::ScalarValue,
 };
+
+use super::outer_columns::{is_outside, is_subquery};
 
 /// Most operators of a subquery that is told apart: one in another is there three times.
 const MOST_OPERATORS: usize = 1 << 10;
@@ -40,7 +43,28 @@ impl AnalyzerRule for SubqueryFlags {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(simplified).data()?;
+        // ANY and ALL become EXISTS, which no other pass would see of them later.
+        let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
         plan.transform_up_with_subqueries(counted).data()
+    }
+}
+
+/// `plan` without what does not change whether it has rows: how they are sorted, and how many are wanted of them.
+pub(super) fn of_existence(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Limit(limit)
+            if limit.skip.is_none() && matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1..)))) =>
+        {
+            of_existence(&limit.input)
+        }
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => of_existence(&sort.input),
+        LogicalPlan::Projection(projection)
+            if matches!(projection.input.as_ref(), LogicalPlan::Sort(_) | LogicalPlan::Limit(_)) =>
+        {
+            of_existence(&projection.input)
+        }
+        _ => plan,
     }
 }
 
@@ -55,6 +79,21 @@ pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Whether `expr` of a node has no name that could be kept: keys that are sets, conditions that a scan has been told.
+fn is_nameless(expr: &Expr, of_scan: bool) -> bool {
+    of_scan || matches!(expr, Expr::GroupingSet(_))
+}
+
+fn simplified(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let (names, scans) = (NamePreserver::new(&node), matches!(node, LogicalPlan::TableScan(_)));
+    node.map_expressions(|expr| {
+        if is_nameless(&expr, scans) {
+            return Ok(Transformed::no(expr));
+        }
+        super::rewrite_expr(expr, &names, |e| Ok(simpler(e)))
+    })
+}
+
 fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let (names, input) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
     // In filters DataFusion joins by any condition; in joins values can be worked out below.
@@ -65,28 +104,35 @@ fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     };
     let scans = matches!(node, LogicalPlan::TableScan(_));
     node.map_expressions(|expr| {
-        // Sets of keys have no name that could be kept.
-        if scans || matches!(expr, Expr::GroupingSet(_)) {
+        if is_nameless(&expr, scans) {
             return Ok(Transformed::no(expr));
         }
-        let expr = super::rewrite_expr(expr, &names, |e| Ok(of_one_row(e)))?;
         if let Some(told) = of_rows {
-            return expr.transform_data(|condition| condition_of_rows(condition, &input, told));
+            return condition_of_rows(expr, &input, told);
         }
-        expr.transform_data(|value| {
-            let value = super::rewrite_expr(value, &names, |e| membership(e, &input, Told::ByCounts))?;
-            value.transform_data(|value| super::rewrite_expr(value, &names, counted_existence))
-        })
+        let value = super::rewrite_expr(expr, &names, |e| membership(e, &input, Told::ByCounts))?;
+        value.transform_data(|value| super::rewrite_expr(value, &names, counted_existence))
     })
 }
 
-/// `EXISTS` and `IN` of one row.
-fn of_one_row(expr: Expr) -> Transformed<Expr> {
+/// What says the same of one row, and `EXISTS` without what does not matter to it.
+fn simpler(expr: Expr) -> Transformed<Expr> {
     match expr {
-        Expr::Exists(exists) if is_one_row(&exists.subquery.subquery) => Transformed::yes(lit(!exists.negated)),
+        Expr::Exists(Exists { subquery, negated }) => {
+            let plan = of_existence(&subquery.subquery);
+            if is_one_row(plan) {
+                return Transformed::yes(lit(!negated));
+            }
+            let differs = !std::ptr::eq(plan, subquery.subquery.as_ref());
+            let subquery = if differs { instead(&subquery, plan.clone()) } else { subquery };
+            Transformed::new_transformed(Expr::Exists(Exists::new(subquery, negated)), differs)
+        }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_one_row(&subquery.subquery) => {
             let equal = (*expr).eq(Expr::ScalarSubquery(subquery));
             Transformed::yes(if negated { !equal } else { equal })
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op, .. }) if is_one_row(&subquery.subquery) => {
+            Transformed::yes(binary_expr(*expr, op, Expr::ScalarSubquery(subquery)))
         }
         other => Transformed::no(other),
     }
@@ -99,10 +145,34 @@ fn condition_of_rows(condition: Expr, input: &DFSchema, told: Told) -> Result<Tr
         Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
             condition.map_children(|part| condition_of_rows(part, input, told))
         }
-        Expr::Not(inner) if matches!(*inner, Expr::InSubquery(_)) => Ok(Transformed::no(Expr::Not(inner))),
-        Expr::InSubquery(_) => Ok(Transformed::no(condition)),
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                joined(InSubquery::new(expr, subquery, !negated), input)
+            }
+            other => alternative(!other, input, told),
+        },
+        Expr::InSubquery(membership) => joined(membership, input),
         other => alternative(other, input, told),
     }
+}
+
+/// A membership that is a condition of its own.
+fn joined(membership: InSubquery, input: &DFSchema) -> Result<Transformed<Expr>> {
+    if membership.negated
+        && !is_null_aware(&membership, input)?
+        && let Some(value) = outer(&membership.expr, input)?
+    {
+        return Ok(Transformed::yes(is_not_in(membership, value, input)?));
+    }
+    Ok(Transformed::no(Expr::InSubquery(membership)))
+}
+
+/// Whether DataFusion makes a join of `NOT IN` that knows NULL: one by a single equality of which it sees in its columns that it may be NULL.
+fn is_null_aware(membership: &InSubquery, input: &DFSchema) -> Result<bool> {
+    let InSubquery { expr, subquery, .. } = membership;
+    let nullable = subquery.subquery.schema().field(0).is_nullable()
+        || expr.column_refs().into_iter().any(|column| input.field_from_column(column).is_ok_and(|f| f.is_nullable()));
+    Ok(subquery.outer_ref_columns.is_empty() && expr.any_column_refs() && (nullable || !expr.nullable(input)?))
 }
 
 /// A part of a condition that is as good as false where it is not known.
@@ -156,13 +226,25 @@ fn is_in(membership: InSubquery, value: Expr, input: &DFSchema, told: Told) -> R
     Ok(if negated { !found } else { found })
 }
 
+/// A condition that holds where it is known that `value` is not among the rows of `membership`.
+fn is_not_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Expr> {
+    let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
+    let (subquery, reached) = without_outer_conditions(membership.subquery)?;
+    let equal = Expr::from(subquery.subquery.schema().qualified_field(0)).eq(value);
+    let equal = if nullable { equal.is_not_false() } else { equal };
+    let none = !Told::ByExistence.some(&subquery, Some(equal))?;
+    Ok(match reached {
+        Some(reached) => reached.is_not_true().or(none),
+        None => none,
+    })
+}
+
 /// `subquery` without conditions that are on the row outside alone, and these, as the row outside has them: no join is by them.
 fn without_outer_conditions(subquery: Subquery) -> Result<(Subquery, Option<Expr>)> {
     let LogicalPlan::Projection(projection) = subquery.subquery.as_ref() else { return Ok((subquery, None)) };
     let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok((subquery, None)) };
-    let on_outside = |condition: &Expr| condition.contains_outer() && condition.column_refs().is_empty();
     let conditions = split_conjunction(&filter.predicate).into_iter().cloned();
-    let (outside, inside): (Vec<Expr>, Vec<Expr>) = conditions.partition(on_outside);
+    let (outside, inside): (Vec<Expr>, Vec<Expr>) = conditions.partition(is_outside);
     let Some(outside) = conjunction(outside) else { return Ok((subquery, None)) };
     let mut input = LogicalPlanBuilder::from(filter.input.as_ref().clone());
     if let Some(inside) = conjunction(inside) {
@@ -221,10 +303,7 @@ fn bounded(subquery: &Subquery) -> Result<()> {
 
 /// `value`, over columns of `input`, as a subquery refers to it; nothing where it refers further out itself.
 fn outer(value: &Expr, input: &DFSchema) -> Result<Option<Expr>> {
-    let further = value.exists(|e| {
-        let subquery = matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
-        Ok(subquery || matches!(e, Expr::OuterReferenceColumn(..)))
-    })?;
+    let further = value.exists(|e| Ok(is_subquery(e) || matches!(e, Expr::OuterReferenceColumn(..))))?;
     if further {
         return Ok(None);
     }

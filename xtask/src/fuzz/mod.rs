@@ -7,6 +7,7 @@
 mod expression;
 mod judge;
 mod statement;
+mod subquery;
 
 use std::path::Path;
 use std::process::Command;

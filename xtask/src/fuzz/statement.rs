@@ -39,20 +39,20 @@ impl Statement {
 }
 
 /// A query and what it gives.
-struct Relation {
-    sql: String,
-    columns: Vec<Column>,
+pub(super) struct Relation {
+    pub(super) sql: String,
+    pub(super) columns: Vec<Column>,
     /// About how many rows.
-    rows: u64,
+    pub(super) rows: u64,
 }
 
 impl Relation {
     /// As what stands after FROM.
-    fn alias(&self, draw: &mut Draw) -> String {
+    pub(super) fn alias(&self, draw: &mut Draw) -> String {
         format!("({}) {}", self.sql, draw.name('t'))
     }
 
-    fn names(&self) -> String {
+    pub(super) fn names(&self) -> String {
         self.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -103,21 +103,21 @@ const BASES: &[Base] = {
 };
 
 impl Draw {
-    fn relation(&mut self, depth: usize) -> Relation {
+    pub(super) fn relation(&mut self, depth: usize) -> Relation {
         if depth == 0 {
             return self.base();
         }
-        let mut relation = match self.below(15) {
+        let mut relation = match self.below(17) {
             0 => self.base(),
             1 => self.filter(depth),
             2 => self.fixed(depth),
             3..6 => self.join(depth),
-            6 => self.subquery(depth),
-            7..9 => self.group(depth),
-            9..11 => self.windows(depth),
-            11 => self.set(depth),
-            12 => self.first_rows(depth),
-            13 => self.unnest(depth),
+            6..9 => self.with_subquery(depth),
+            9..11 => self.group(depth),
+            11..13 => self.windows(depth),
+            13 => self.set(depth),
+            14 => self.first_rows(depth),
+            15 => self.unnest(depth),
             _ => self.distinct(depth),
         };
         if relation.rows > MOST_ROWS {
@@ -127,7 +127,7 @@ impl Draw {
     }
 
     /// `select` of `parts` under new names, and `rest` of the query.
-    fn named(&mut self, parts: &[(String, Kind)], rest: &str, rows: u64) -> Relation {
+    pub(super) fn named(&mut self, parts: &[(String, Kind)], rest: &str, rows: u64) -> Relation {
         let columns: Vec<Column> = parts.iter().map(|(_, kind)| self.column(*kind)).collect();
         let list = parts.iter().zip(&columns).map(|((part, _), column)| format!("{part} {}", column.name));
         Relation { sql: format!("select {} from {rest}", list.collect::<Vec<_>>().join(", ")), columns, rows }
@@ -185,37 +185,6 @@ impl Draw {
         let a = self.of(&left.columns).clone();
         let alike: Vec<&Column> = right.columns.iter().filter(|b| b.kind == a.kind).collect();
         (!alike.is_empty()).then(|| (a.name, self.of(&alike).name.clone()))
-    }
-
-    /// Rows for which another relation has some, or has none; or with a value of another.
-    fn subquery(&mut self, depth: usize) -> Relation {
-        let (input, other) = (self.relation(depth - 1), self.relation(depth - 1));
-        let Some((a, b)) = self.pair(&input, &other) else { return input };
-        let (names, from) = (input.names(), input.alias(self));
-        let inner = other.alias(self);
-        let (condition, value) = match self.below(11) {
-            0 => (format!("exists (select 1 from {inner} where {a} = {b})"), None),
-            1 => (format!("not exists (select 1 from {inner} where {a} = {b})"), None),
-            2 => (format!("{a} in (select {b} from {inner})"), None),
-            3 => (format!("{a} not in (select {b} from {inner})"), None),
-            4 => (format!("{a} >= (select min({b}) from {inner})"), None),
-            7 => (format!("({a} not in (select {b} from {inner}) or {})", self.condition(&input.columns)), None),
-            8 => (format!("({a} in (select {b} from {inner})) is null"), None),
-            9 => (format!("2 not in (select count(*) from {inner} where {a} = {b})"), None),
-            10 => (format!("exists (select max({b}) from {inner} where {a} = {b})"), None),
-            5 => (
-                String::new(),
-                Some(format!("case {a} in (select {b} from {inner}) when true then 1 when false then 0 end")),
-            ),
-            _ => (String::new(), Some(format!("(select count(*) from {inner} where {a} = {b})"))),
-        };
-        let Some(value) = value else {
-            let sql = format!("select {names} from {from} where {condition}");
-            return Relation { sql, ..input };
-        };
-        let mut parts: Vec<(String, Kind)> = input.columns.iter().map(|c| (c.name.clone(), c.kind)).collect();
-        parts.push((value, Kind::Number));
-        self.named(&parts, &from, input.rows)
     }
 
     fn group(&mut self, depth: usize) -> Relation {
@@ -310,7 +279,8 @@ mod tests {
         let statements: std::collections::BTreeSet<String> = (0..100).map(|seed| Statement::draw(seed).sql).collect();
         assert!(statements.len() > 95, "others for other seeds");
         assert_eq!(Statement::draw(7), Statement::draw(7));
-        for word in ["left join", "over (", "group by rollup", "not in (select", "union all", "limit", "order by"] {
+        let words = ["left join", "over (", "group by rollup", "not in (select", "lateral", "union all", "order by"];
+        for word in words {
             assert!(statements.iter().any(|sql| sql.contains(word)), "{word}");
         }
         assert!((0..100).map(Statement::draw).any(|statement| statement.keys.len() > 1));

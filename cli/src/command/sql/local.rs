@@ -25,7 +25,7 @@ impl Local {
     async fn planned(&self, sql: &str) -> datafusion::error::Result<DataFrame> {
         let state = self.session.state();
         let mut statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
-        conun_planner::mark_joined(&mut statement);
+        conun_planner::mark_alone(&mut statement);
         self.session.execute_logical_plan(state.statement_to_plan(statement).await?).await
     }
 
