@@ -39,7 +39,7 @@ select date_part('hour', w) h, count(*) n from (select cast(time_hour as time) w
 select date_part('hour', time_hour) h, count(*) n from (select time_hour from flights order by time_hour limit 3000) x group by 1 order by h
 -- Nor has the smallest integer a negative.
 select -a b from (select case flight when 1 then -9223372036854775807 - 1 else flight end a from flights where month = 1 and day = 1 and flight < 9 order by a limit 3) x order by b limit 1
-select -9223372036854775807 - 1 b
+select -9223372036854775807 - 1 b order by b
 -- No row satisfies this, and none is counted.
 select count(*) n from (select n from (select count(*) n from airlines) t where n = 16 and n = 2) s
 select count(*) n from airlines where carrier = 'none'

@@ -73,12 +73,12 @@ select carrier, (select max(flight) from flights f where f.carrier = a.carrier h
 select a.carrier, m from airlines a left join (select carrier c, max(flight) m from flights group by carrier having count(*) < 1000) s on s.c = a.carrier
 select carrier, (select count(*) from flights f where f.carrier = a.carrier and f.month = 13 having max(hour) < 5 or count(*) > 0) m from airlines a
 select carrier, cast(null as bigint) m from airlines
-select carrier, (select dest from flights f where f.carrier = a.carrier and f.month = 1 order by distance desc, dest, flight limit 1) d from airlines a
-select a.carrier, d from airlines a left join (select carrier c, dest d, row_number() over (partition by carrier order by distance desc, dest) r from flights where month = 1) s on s.c = a.carrier and r = 1
-select carrier from airlines a where exists (select 1 from flights f where f.carrier = a.carrier order by f.flight limit 1)
-select distinct carrier from flights
-select carrier from airlines a where exists (select 1 from (select carrier from flights order by carrier desc limit 9) t where t.carrier = a.carrier)
-select max(carrier) carrier from flights
+select carrier, (select dest from flights f where f.carrier = a.carrier and f.month = 1 order by distance desc, dest, flight limit 1) d from airlines a order by carrier
+select a.carrier, d from airlines a left join (select carrier c, dest d, row_number() over (partition by carrier order by distance desc, dest) r from flights where month = 1) s on s.c = a.carrier and r = 1 order by carrier
+select carrier from airlines a where exists (select 1 from flights f where f.carrier = a.carrier order by f.flight limit 1) order by carrier
+select distinct carrier from flights order by carrier
+select carrier from airlines a where exists (select 1 from (select carrier from flights order by carrier desc limit 9) t where t.carrier = a.carrier) order by carrier
+select max(carrier) carrier from flights order by carrier
 -- In conditions of joins, and after LATERAL.
 select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and b.carrier in (select carrier from flights where dest = 'SEA')
 select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier

@@ -3,7 +3,7 @@
 //! It moves conditions on the row outside up and joins by them. Moved above a window, they would count rows of other outer rows;
 //! above the side of a join that may be missing, or that only tells which rows of the other there are, they would take rows
 //! away; above an aggregate without keys, its one row where there is nothing to aggregate, unless that is the subquery's own,
-//! and stands for a value; above any, rows of several groups, unless they are equalities. And it leaves out limits in `EXISTS`.
+//! and stands for a value. Above other aggregates only equalities can be moved. And it leaves out limits in `EXISTS`.
 
 use conun_types::Result;
 use datafusion::{
@@ -19,9 +19,9 @@ use datafusion::{
 };
 
 use super::{
-    outer_columns::{compared, on_row_outside, refers},
+    correlated::{compared, on_row_outside, outer_column, refers},
     rows_of_none::gives_row_of_none,
-    single_row::{first, having},
+    single_row::{first, having, unlimited},
     subquery_flags::{is_one_row, of_existence},
 };
 use crate::{plan_error, refusal::Refusal};
@@ -68,6 +68,9 @@ enum For {
     Rows,
 }
 
+/// Where DataFusion cannot join by it.
+const BEYOND_CONDITIONS: &str = "in more than conditions of WHERE";
+
 /// Why `subquery` would be joined wrongly, if it would.
 fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
     if subquery.outer_ref_columns.is_empty() {
@@ -75,8 +78,13 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
     }
     let plan = subquery.subquery.as_ref();
     match stands {
+        For::Value if !std::ptr::eq(unlimited(plan), plan) => moved_above(unlimited(plan), stands, true),
         For::Value => match (first(plan), having(plan)) {
-            (Some(first), _) => of_aggregated(first.rows).or_else(|| moved_above(first.rows, stands, false)),
+            (Some(first), _) => first
+                .refers()
+                .then_some(BEYOND_CONDITIONS)
+                .or_else(|| of_aggregated(first.rows))
+                .or_else(|| moved_above(first.rows, stands, false)),
             (_, Some((having, _))) if !having.predicate.contains_outer() => moved_above(&having.input, stands, true),
             _ => moved_above(plan, stands, true),
         },
@@ -97,12 +105,13 @@ fn moved_above(plan: &LogicalPlan, stands: For, top: bool) -> Option<&'static st
     let outer = inputs.iter().any(|input| refers(input));
     let why = match plan {
         LogicalPlan::Subquery(_) => return None,
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => None,
+        _ if !matches!(plan, LogicalPlan::Filter(_)) && plan.contains_outer_reference() => Some(BEYOND_CONDITIONS),
         LogicalPlan::Join(join) => {
             let missing = match join.join_type {
                 JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => &inputs[1..],
                 JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => &inputs[..1],
-                JoinType::Full => &inputs[..],
-                JoinType::Inner => &[],
+                JoinType::Full | JoinType::Inner => &inputs[..],
             };
             missing.iter().any(|input| refers(input)).then_some("below an outer join or a set operation")
         }
@@ -157,6 +166,6 @@ fn beside_limit(plan: &LogicalPlan) -> Option<&'static str> {
 /// Whether rows after LATERAL have a column of the full name of one of the row outside.
 fn of_one_name(rows: &Subquery) -> Option<&'static str> {
     let given = rows.subquery.schema();
-    let both = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(_, column) if given.has_column(column));
+    let both = |expr: &Expr| outer_column(expr).is_some_and(|column| given.has_column(column));
     rows.outer_ref_columns.iter().any(both).then_some("by a column of one name with its own")
 }

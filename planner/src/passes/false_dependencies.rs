@@ -154,8 +154,9 @@ fn determines(plan: &LogicalPlan) -> bool {
 /// Whether what is believed of an aggregate may be false: what determines rows that are joined or unnested below it does not determine its own.
 fn is_misbelieved(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Aggregate(aggregate) = plan else { return false };
-    let joins = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Join(_) | LogicalPlan::Unnest(_)));
-    determines(&aggregate.input) && aggregate.input.exists(joins).unwrap_or(true)
+    let joins =
+        |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Join(_) | LogicalPlan::Unnest(_)) && determines(node));
+    aggregate.input.exists(joins).unwrap_or(true)
 }
 
 /// `node` without what it says of its own columns.

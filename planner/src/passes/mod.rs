@@ -23,6 +23,7 @@
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
 //! task is pinned by the executor. docs/DETERMINISM.md tells which construct is treated how.
 
+mod correlated;
 pub(crate) mod correlation;
 pub(crate) mod distinct_order;
 pub(crate) mod false_dependencies;
@@ -90,7 +91,7 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     Ok(builder
         .with_analyzer_rules(analyzer)
         .with_optimizer_rules(false_dependencies::forgotten(logical)?)
-        .with_relation_planners(vec![Arc::new(refused::Samples), false_dependencies::relations()])
+        .with_relation_planners(vec![false_dependencies::relations(), Arc::new(refused::Samples)])
         .with_physical_optimizer_rules(false_equivalences::hidden(PhysicalOptimizer::new().rules)?))
 }
 

@@ -6,21 +6,27 @@
 //! compared becomes a column of a projection below the condition. A table's alias around it hands on no columns that it had not
 //! before, and becomes a projection, too.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use datafusion::{
     common::{
         Column,
         config::ConfigOptions,
+        plan_err,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     error::Result,
     logical_expr::{
-        BinaryExpr, Expr, Filter, LogicalPlan, Operator, Projection, Subquery,
-        utils::{conjunction, split_conjunction, split_conjunction_owned},
+        Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection,
+        utils::{conjunction, split_conjunction_owned},
     },
     optimizer::AnalyzerRule,
 };
+
+use super::correlated::{compared, is_subquery, on_row_outside, outer_column, refers};
 
 /// How the columns are called that the pass makes; a number follows.
 const PREFIX: &str = "__compared_";
@@ -40,9 +46,11 @@ impl AnalyzerRule for OuterColumns {
             LogicalPlan::Subquery(subquery) if !subquery.outer_ref_columns.is_empty() => {
                 let renamed = subquery.subquery.as_ref().clone().transform_up(renamed)?;
                 let subquery = subquery.with_plan(renamed.data.into());
-                let all = is_ambiguous(&subquery)?;
+                let outside: BTreeSet<Column> =
+                    subquery.outer_ref_columns.iter().filter_map(outer_column).cloned().collect();
+                let mut own = Own { all: is_ambiguous(&subquery.subquery)?, outside, made: &mut made };
                 let plan = subquery.subquery.as_ref().clone().transform_up(|node| match node {
-                    LogicalPlan::Filter(filter) => apart(filter, all, &mut made),
+                    LogicalPlan::Filter(filter) => own.apart(filter),
                     other => Ok(Transformed::no(other)),
                 })?;
                 let differs = renamed.transformed || plan.transformed;
@@ -53,36 +61,6 @@ impl AnalyzerRule for OuterColumns {
         })
         .data()
     }
-}
-
-/// The conditions of `filter` on the row outside.
-pub(super) fn on_row_outside(filter: &Filter) -> impl Iterator<Item = &Expr> {
-    split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer())
-}
-
-/// The sides of an equality of what is worked out of a subquery's columns with what is worked out of the row outside: that, then this.
-pub(super) fn compared(condition: &Expr) -> Option<(&Expr, &Expr)> {
-    match condition {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
-            (left, right) if is_inside(left) && is_outside(right) => Some((left, right)),
-            (left, right) if is_inside(right) && is_outside(left) => Some((right, left)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether `plan` refers to the row outside. What stands after LATERAL in it refers to rows of its own.
-pub(super) fn refers(plan: &LogicalPlan) -> bool {
-    let mut found = false;
-    let walked = plan.apply(|node| {
-        if matches!(node, LogicalPlan::Subquery(_)) {
-            return Ok(TreeNodeRecursion::Jump);
-        }
-        found |= node.contains_outer_reference();
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    found || walked.is_err()
 }
 
 /// An alias around conditions on the row outside as a projection.
@@ -98,98 +76,108 @@ fn renamed(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Projection(projection)))
 }
 
-/// Whether the bare name of a column that `subquery` compares with the row outside is also another's, of those that are compared or
-/// that its operators give; or whether columns of the row outside have the full names of its own.
-fn is_ambiguous(subquery: &Subquery) -> Result<bool> {
-    let outside = |expr: &Expr| match expr {
-        Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
-        _ => None,
-    };
-    let outside: Vec<Column> = subquery.outer_ref_columns.iter().filter_map(outside).collect();
-    let (mut compared, mut given) = (BTreeSet::new(), BTreeSet::new());
-    let mut of_one_name = false;
-    subquery.subquery.apply(|node| {
+/// Whether the bare name of a column that `plan` compares with the row outside is also another's, of those that are compared or that
+/// operators above the conditions give.
+fn is_ambiguous(plan: &LogicalPlan) -> Result<bool> {
+    let (mut inside, mut given) = (BTreeSet::new(), BTreeSet::new());
+    plan.apply(|node| {
         match node {
-            LogicalPlan::Filter(filter) => {
-                compared.extend(on_row_outside(filter).flat_map(Expr::column_refs).cloned());
-            }
+            LogicalPlan::Filter(filter) => inside.extend(on_row_outside(filter).flat_map(Expr::column_refs).cloned()),
             LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) if refers(node) => {
                 given.extend(node.schema().columns());
             }
             _ => (),
         }
-        of_one_name |= outside.iter().any(|column| node.schema().has_column(column));
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let another = |one: &Column| given.union(&compared).any(|other| other.name == one.name && other != one);
-    Ok(of_one_name || compared.iter().any(another))
+    let another = |one: &Column| given.union(&inside).any(|other| other.name == one.name && other != one);
+    Ok(inside.iter().any(another))
 }
 
-/// `filter`, with what it compares with the row outside in columns of their own: `all` of it, or what is no column yet. A projection
-/// above it takes them away, and DataFusion hands on through it what it joins by.
-fn apart(filter: Filter, all: bool, made: &mut usize) -> Result<Transformed<LogicalPlan>> {
-    let mut own = Own { made, exprs: Vec::new() };
-    let conditions = split_conjunction_owned(filter.predicate.clone()).into_iter().map(|c| own.condition(c, all));
-    let conditions = conditions.collect::<Result<Vec<_>>>()?;
-    let exprs = own.exprs;
-    let (Some(condition), false) = (conjunction(conditions), exprs.is_empty()) else {
-        return Ok(Transformed::no(LogicalPlan::Filter(filter)));
-    };
-    let given = || filter.input.schema().columns().into_iter().map(Expr::Column);
-    let below = Projection::try_new(given().chain(exprs).collect(), Arc::clone(&filter.input))?;
-    let narrowed = Filter::try_new(condition, Arc::new(LogicalPlan::Projection(below)))?;
-    let above = Projection::try_new(given().collect(), Arc::new(LogicalPlan::Filter(narrowed)))?;
-    Ok(Transformed::yes(LogicalPlan::Projection(above)))
-}
-
-/// Columns of their own for what is compared.
+/// Columns of their own for what a subquery compares.
 struct Own<'a> {
+    /// Whether all of it is to have one, or what is no column yet.
+    all: bool,
+    /// Columns of the row outside: a column of such a full name has one in any case.
+    outside: BTreeSet<Column>,
     /// How many there are in the statement.
     made: &'a mut usize,
-    exprs: Vec<Expr>,
 }
 
 impl Own<'_> {
-    fn condition(&mut self, condition: Expr, all: bool) -> Result<Expr> {
-        if !condition.contains_outer() {
-            return Ok(condition);
+    /// `filter` over a projection that gives them, and below another that takes them away; DataFusion hands on through that what it
+    /// joins by. What is not on the row outside stays below.
+    fn apart(&mut self, filter: Filter) -> Result<Transformed<LogicalPlan>> {
+        let (on_outside, within): (Vec<Expr>, Vec<Expr>) =
+            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(Expr::contains_outer);
+        let columns = filter.input.schema().columns();
+        let mut renamed = BTreeMap::new();
+        for column in columns.iter().filter(|_| !on_outside.is_empty()) {
+            if self.outside.contains(column) {
+                renamed.insert(column.clone(), self.name());
+            }
+        }
+        let mut given = Vec::new();
+        let conditions = on_outside.into_iter().map(|condition| self.condition(condition, &renamed, &mut given));
+        let conditions = conditions.collect::<Result<Vec<_>>>()?;
+        if renamed.is_empty() && given.is_empty() {
+            return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+        }
+        let mut plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(filter.input));
+        if let Some(within) = conjunction(within) {
+            plan = plan.filter(within)?;
+        }
+        let below = columns.iter().map(|column| match renamed.get(column) {
+            Some(own) => Expr::Column(column.clone()).alias(&own.name),
+            None => Expr::Column(column.clone()),
+        });
+        let above = columns.iter().map(|column| match renamed.get(column) {
+            Some(own) => Expr::Column(own.clone()).alias_qualified(column.relation.clone(), &column.name),
+            None => Expr::Column(column.clone()),
+        });
+        plan = plan.project(below.chain(given))?;
+        if let Some(condition) = conjunction(conditions) {
+            plan = plan.filter(condition)?;
+        }
+        plan.project(above)?.build().map(Transformed::yes)
+    }
+
+    fn condition(
+        &mut self,
+        condition: Expr,
+        renamed: &BTreeMap<Column, Column>,
+        given: &mut Vec<Expr>,
+    ) -> Result<Expr> {
+        if !renamed.is_empty() && condition.exists(|e| Ok(is_subquery(e)))? {
+            return plan_err!("a table in a subquery is called as one outside: give it another name with AS");
         }
         if let Some((inside, outside)) = compared(&condition) {
-            return Ok(self.column(inside.clone(), all).eq(outside.clone()));
+            return Ok(self.column(inside.clone(), renamed, given).eq(outside.clone()));
         }
         let column = |expr| match expr {
-            Expr::Column(_) => Ok(Transformed::yes(self.column(expr, all))),
+            Expr::Column(_) => Ok(Transformed::yes(self.column(expr, renamed, given))),
             other => Ok(Transformed::no(other)),
         };
         condition.transform_up(column).data()
     }
 
-    /// The column for `compared`; columns stay what they are, but where `all` are to have a name of their own.
-    fn column(&mut self, compared: Expr, all: bool) -> Expr {
-        if let Expr::Column(column) = &compared
-            && (!all || column.relation.is_none() && column.name.starts_with(PREFIX))
-        {
-            return compared;
+    /// The column for `compared`, which is one of those `renamed` or `given` below the condition, or stays what it is.
+    fn column(&mut self, compared: Expr, renamed: &BTreeMap<Column, Column>, given: &mut Vec<Expr>) -> Expr {
+        if let Expr::Column(column) = &compared {
+            if let Some(own) = renamed.get(column) {
+                return Expr::Column(own.clone());
+            }
+            if !self.all || column.relation.is_none() && column.name.starts_with(PREFIX) {
+                return compared;
+            }
         }
-        let name = format!("{PREFIX}{}", self.made);
-        *self.made += 1;
-        self.exprs.push(compared.alias(&name));
-        Expr::Column(Column::new_unqualified(name))
+        let own = self.name();
+        given.push(compared.alias(&own.name));
+        Expr::Column(own)
     }
-}
 
-/// Whether `expr` is worked out of the subquery's columns alone.
-fn is_inside(expr: &Expr) -> bool {
-    let other = expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..)) || is_subquery(e)));
-    expr.any_column_refs() && !other.unwrap_or(true)
-}
-
-/// Whether `expr` is worked out of the row outside alone.
-pub(super) fn is_outside(expr: &Expr) -> bool {
-    expr.contains_outer() && !expr.any_column_refs() && !expr.exists(|e| Ok(is_subquery(e))).unwrap_or(true)
-}
-
-/// Whether `expr` is a subquery, or has one that is not among its parts.
-pub(super) fn is_subquery(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
+    fn name(&mut self) -> Column {
+        *self.made += 1;
+        Column::new_unqualified(format!("{PREFIX}{}", self.made))
+    }
 }

@@ -11,15 +11,15 @@ use datafusion::{
     common::{Column, DFSchema, ScalarValue, config::ConfigOptions, tree_node::Transformed},
     error::Result as PlanResult,
     functions_aggregate::expr_fn::first_value,
-    logical_expr::{
-        BinaryExpr, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, lit,
-        utils::split_conjunction, when,
-    },
+    logical_expr::{Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, when},
     optimizer::AnalyzerRule,
     sql::sqlparser::ast::Statement,
 };
 
-use super::subquery_flags::is_one_row;
+use super::{
+    correlated::{compared, on_row_outside},
+    subquery_flags::is_one_row,
+};
 use crate::refusal::Refusal;
 
 /// The rewriting half.
@@ -73,13 +73,7 @@ fn gives_one(plan: &LogicalPlan) -> bool {
 /// Whether the rows of `input` that belong to one row outside have one `key`: a condition says that it equals something of that row.
 fn is_fixed(key: &Expr, input: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = input else { return false };
-    let is_outer = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..));
-    split_conjunction(&filter.predicate).into_iter().any(|condition| match condition {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            (**left == *key && is_outer(right)) || (**right == *key && is_outer(left))
-        }
-        _ => false,
-    })
+    on_row_outside(filter).any(|condition| compared(condition).is_some_and(|(inside, _)| inside == key))
 }
 
 /// `rows` with `value` of them all, under the name of their first column.
@@ -102,7 +96,13 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     if let Some(First { rows, value, order }) = first(plan) {
         return one(rows, first_value(value, order), plan.schema()).map(Some);
     }
-    let Some((having, value)) = having(plan) else { return Ok(None) };
+    let one = unlimited(plan);
+    if !std::ptr::eq(one, plan) {
+        return Ok(Some(one.clone()));
+    }
+    let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) else {
+        return Ok(None);
+    };
     let (relation, field) = plan.schema().qualified_field(0);
     let null = lit(ScalarValue::try_new_null(field.data_type())?);
     let value = when(having.predicate.clone(), value.clone().unalias()).otherwise(null)?;
@@ -126,10 +126,29 @@ pub(super) struct First<'a> {
     order: Vec<SortExpr>,
 }
 
+impl First<'_> {
+    /// Whether its value or its order refer to the row outside.
+    pub(super) fn refers(&self) -> bool {
+        self.value.contains_outer() || self.order.iter().any(|key| key.expr.contains_outer())
+    }
+}
+
+/// `plan` without a limit of the one row that it gives.
+pub(super) fn unlimited(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Limit(limit) if limit.skip.is_none() && is_one_row(&limit.input) => match limit.get_fetch_type() {
+            Ok(FetchType::Literal(Some(1..))) => &limit.input,
+            _ => plan,
+        },
+        _ => plan,
+    }
+}
+
 /// What a plan is the first row of, if it is of rows that may be several.
 pub(super) fn first(plan: &LogicalPlan) -> Option<First<'_>> {
     let LogicalPlan::Limit(limit) = plan else { return None };
-    if limit.skip.is_some() || !matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1)))) {
+    let one = matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1))));
+    if limit.skip.is_some() || !one || is_one_row(&limit.input) {
         return None;
     }
     let (value, below) = match limit.input.as_ref() {

@@ -9,7 +9,7 @@
 
 use datafusion::{
     common::{
-        DFSchema, ExprSchema,
+        DFSchema, ExprSchema, JoinType,
         config::ConfigOptions,
         plan_err,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
@@ -18,17 +18,17 @@ use datafusion::{
     functions_aggregate::expr_fn::count,
     logical_expr::{
         BinaryExpr, Expr, ExprSchemable, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr,
-        expr::{Exists, InSubquery, SetComparison},
+        expr::{Exists, InSubquery, SetComparison, SetQuantifier},
         expr_rewriter::NamePreserver,
         lit,
-        utils::{conjunction, merge_schema, split_conjunction},
+        utils::{conjunction, merge_schema, split_conjunction_owned},
         when,
     },
-    optimizer::{AnalyzerRule, OptimizerContext, OptimizerRule, rewrite_set_comparison::RewriteSetComparison},
+    optimizer::AnalyzerRule,
     scalar::ScalarValue,
 };
 
-use super::outer_columns::{is_outside, is_subquery};
+use super::correlated::{is_outside, is_subquery};
 
 /// Most operators of a subquery that is told apart: one in another is there three times.
 const MOST_OPERATORS: usize = 1 << 10;
@@ -44,8 +44,7 @@ impl AnalyzerRule for SubqueryFlags {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let plan = plan.transform_up_with_subqueries(simplified).data()?;
-        // ANY and ALL become EXISTS, which no other pass would see of them later.
-        let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
+        let plan = plan.transform_up_with_subqueries(filtered).data()?;
         plan.transform_up_with_subqueries(counted).data()
     }
 }
@@ -96,23 +95,37 @@ fn simplified(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 
 fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let (names, input) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
-    // In filters DataFusion joins by any condition; in joins values can be worked out below.
-    let of_rows = match node {
-        LogicalPlan::Filter(_) => Some(Told::ByExistence),
-        LogicalPlan::Join(_) => Some(Told::ByCounts),
-        _ => None,
-    };
-    let scans = matches!(node, LogicalPlan::TableScan(_));
+    let (filters, scans) = (matches!(node, LogicalPlan::Filter(_)), matches!(node, LogicalPlan::TableScan(_)));
     node.map_expressions(|expr| {
         if is_nameless(&expr, scans) {
             return Ok(Transformed::no(expr));
         }
-        if let Some(told) = of_rows {
-            return condition_of_rows(expr, &input, told);
+        // DataFusion joins by conditions of filters; elsewhere a value must say it.
+        if filters {
+            return condition_of_rows(expr, &input);
         }
-        let value = super::rewrite_expr(expr, &names, |e| membership(e, &input, Told::ByCounts))?;
+        let value = super::rewrite_expr(expr, &names, |e| compared_with_rows(e, &input, Told::ByCounts))?;
         value.transform_data(|value| super::rewrite_expr(value, &names, counted_existence))
     })
+}
+
+/// An inner join whose conditions are on subqueries or on the row outside as a filter of it.
+fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
+    let joins = |condition: &Expr| {
+        !condition.exists(|e| Ok(is_subquery(e) || matches!(e, Expr::OuterReferenceColumn(..)))).unwrap_or(true)
+    };
+    let Some(condition) = join.filter.as_ref().filter(|c| join.join_type == JoinType::Inner && !joins(c)) else {
+        return Ok(Transformed::no(LogicalPlan::Join(join)));
+    };
+    let (kept, lifted): (Vec<Expr>, Vec<Expr>) =
+        split_conjunction_owned(condition.clone()).into_iter().partition(joins);
+    join.filter = conjunction(kept);
+    let mut plan = LogicalPlanBuilder::from(LogicalPlan::Join(join));
+    if let Some(condition) = conjunction(lifted) {
+        plan = plan.filter(condition)?;
+    }
+    plan.build().map(Transformed::yes)
 }
 
 /// What says the same of one row, and `EXISTS` without what does not matter to it.
@@ -134,30 +147,51 @@ fn simpler(expr: Expr) -> Transformed<Expr> {
         Expr::SetComparison(SetComparison { expr, subquery, op, .. }) if is_one_row(&subquery.subquery) => {
             Transformed::yes(binary_expr(*expr, op, Expr::ScalarSubquery(subquery)))
         }
+        Expr::SetComparison(SetComparison { expr, subquery, op: Operator::Eq, quantifier: SetQuantifier::Any }) => {
+            Transformed::yes(Expr::InSubquery(InSubquery::new(expr, subquery, false)))
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op: Operator::NotEq, quantifier: SetQuantifier::All }) => {
+            Transformed::yes(Expr::InSubquery(InSubquery::new(expr, subquery, true)))
+        }
         other => Transformed::no(other),
     }
 }
 
 /// The condition of a filter. What DataFusion joins by itself is left: subqueries that are conditions of their own, and those that
 /// need not tell what is not so from what is not known.
-fn condition_of_rows(condition: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
+fn condition_of_rows(condition: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
-            condition.map_children(|part| condition_of_rows(part, input, told))
+            condition.map_children(|part| condition_of_rows(part, input))
         }
         Expr::Not(inner) => match *inner {
             Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-                joined(InSubquery::new(expr, subquery, !negated), input)
+                membership_of_rows(InSubquery::new(expr, subquery, !negated), input)
             }
-            other => alternative(!other, input, told),
+            other => alternative(!other, input),
         },
-        Expr::InSubquery(membership) => joined(membership, input),
-        other => alternative(other, input, told),
+        Expr::InSubquery(membership) => membership_of_rows(membership, input),
+        Expr::SetComparison(comparison) => match outer(&comparison.expr, input)? {
+            Some(value) => comparison_of_rows(comparison, value).map(Transformed::yes),
+            None => Ok(Transformed::no(Expr::SetComparison(comparison))),
+        },
+        other => alternative(other, input),
+    }
+}
+
+/// A part of a condition that is as good as false where it is not known.
+fn alternative(part: Expr, input: &DFSchema) -> Result<Transformed<Expr>> {
+    match part {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }) => {
+            part.map_children(|part| alternative(part, input))
+        }
+        Expr::InSubquery(ref membership) if !membership.negated => Ok(Transformed::no(part)),
+        other => other.transform_up(|e| compared_with_rows(e, input, Told::ByExistence)),
     }
 }
 
 /// A membership that is a condition of its own.
-fn joined(membership: InSubquery, input: &DFSchema) -> Result<Transformed<Expr>> {
+fn membership_of_rows(membership: InSubquery, input: &DFSchema) -> Result<Transformed<Expr>> {
     if membership.negated
         && !is_null_aware(&membership, input)?
         && let Some(value) = outer(&membership.expr, input)?
@@ -167,23 +201,27 @@ fn joined(membership: InSubquery, input: &DFSchema) -> Result<Transformed<Expr>>
     Ok(Transformed::no(Expr::InSubquery(membership)))
 }
 
+/// A comparison with `ANY` or `ALL` that is a condition of its own: there is a row of which it is true, or none of which it is not.
+fn comparison_of_rows(comparison: SetComparison, value: Expr) -> Result<Expr> {
+    let (compared, SetComparison { subquery, quantifier, .. }) = (with_first(&comparison, value), comparison);
+    bounded(&subquery)?;
+    match quantifier {
+        SetQuantifier::Any => Told::ByExistence.some(&subquery, Some(compared)),
+        SetQuantifier::All => Ok(!Told::ByExistence.some(&subquery, Some(compared.is_not_true()))?),
+    }
+}
+
+/// `value` compared with the first column of the rows of `comparison`.
+fn with_first(comparison: &SetComparison, value: Expr) -> Expr {
+    binary_expr(value, comparison.op, Expr::from(comparison.subquery.subquery.schema().qualified_field(0)))
+}
+
 /// Whether DataFusion makes a join of `NOT IN` that knows NULL: one by a single equality of which it sees in its columns that it may be NULL.
 fn is_null_aware(membership: &InSubquery, input: &DFSchema) -> Result<bool> {
     let InSubquery { expr, subquery, .. } = membership;
     let nullable = subquery.subquery.schema().field(0).is_nullable()
         || expr.column_refs().into_iter().any(|column| input.field_from_column(column).is_ok_and(|f| f.is_nullable()));
     Ok(subquery.outer_ref_columns.is_empty() && expr.any_column_refs() && (nullable || !expr.nullable(input)?))
-}
-
-/// A part of a condition that is as good as false where it is not known.
-fn alternative(part: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
-    match part {
-        Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. }) => {
-            part.map_children(|part| alternative(part, input, told))
-        }
-        Expr::InSubquery(ref membership) if !membership.negated => Ok(Transformed::no(part)),
-        other => other.transform_up(|e| membership(e, input, told)),
-    }
 }
 
 fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
@@ -195,12 +233,30 @@ fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(if exists.negated { !some } else { some }))
 }
 
-fn membership(expr: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
-    let Expr::InSubquery(membership) = expr else { return Ok(Transformed::no(expr)) };
-    match outer(&membership.expr, input)? {
-        Some(value) => Ok(Transformed::yes(is_in(membership, value, input, told)?)),
-        None => Ok(Transformed::no(Expr::InSubquery(membership))),
+/// `IN`, `ANY` and `ALL` by what exists.
+fn compared_with_rows(expr: Expr, input: &DFSchema, told: Told) -> Result<Transformed<Expr>> {
+    let value = match &expr {
+        Expr::InSubquery(InSubquery { expr, .. }) | Expr::SetComparison(SetComparison { expr, .. }) => {
+            outer(expr, input)?
+        }
+        _ => None,
+    };
+    match (expr, value) {
+        (Expr::InSubquery(membership), Some(value)) => is_in(membership, value, input, told).map(Transformed::yes),
+        (Expr::SetComparison(comparison), Some(value)) => is_so(comparison, value, told).map(Transformed::yes),
+        (expr, _) => Ok(Transformed::no(expr)),
     }
+}
+
+/// `comparison` as SQL has it: decided by one row, or by all, or NULL where some are not known. `value` is its value as the subquery
+/// sees it.
+fn is_so(comparison: SetComparison, value: Expr, told: Told) -> Result<Expr> {
+    let (compared, SetComparison { subquery, quantifier, .. }) = (with_first(&comparison, value), comparison);
+    bounded(&subquery)?;
+    let any = matches!(quantifier, SetQuantifier::Any);
+    let deciding = if any { compared.clone().is_true() } else { compared.clone().is_false() };
+    let (decided, unknown) = (told.some(&subquery, Some(deciding))?, told.some(&subquery, Some(compared.is_null()))?);
+    when(decided, lit(any)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(!any))
 }
 
 /// `membership` as SQL has it: NULL where the value is not among the rows, and one of both is NULL. `value` is its value as the
@@ -243,7 +299,7 @@ fn is_not_in(membership: InSubquery, value: Expr, input: &DFSchema) -> Result<Ex
 fn without_outer_conditions(subquery: Subquery) -> Result<(Subquery, Option<Expr>)> {
     let LogicalPlan::Projection(projection) = subquery.subquery.as_ref() else { return Ok((subquery, None)) };
     let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok((subquery, None)) };
-    let conditions = split_conjunction(&filter.predicate).into_iter().cloned();
+    let conditions = split_conjunction_owned(filter.predicate.clone()).into_iter();
     let (outside, inside): (Vec<Expr>, Vec<Expr>) = conditions.partition(is_outside);
     let Some(outside) = conjunction(outside) else { return Ok((subquery, None)) };
     let mut input = LogicalPlanBuilder::from(filter.input.as_ref().clone());
@@ -272,10 +328,13 @@ impl Told {
         if let Some(condition) = condition {
             rows = rows.filter(condition)?;
         }
-        match self {
+        // What is the same for all rows is worked out once by a count, where a join would look through it for each.
+        let told = if rows.plan().all_out_ref_exprs().is_empty() { Self::ByCounts } else { self };
+        match told {
             Self::ByExistence => Ok(Expr::Exists(Exists::new(instead(subquery, rows.build()?), false))),
             Self::ByCounts => {
-                let counted = rows.aggregate(Vec::<Expr>::new(), vec![count(lit(1i64))])?.build()?;
+                // Under a name that no column has which is compared.
+                let counted = rows.aggregate(Vec::<Expr>::new(), vec![count(lit(1i64)).alias("__rows")])?.build()?;
                 Ok(Expr::ScalarSubquery(instead(subquery, counted)).gt(lit(0i64)))
             }
         }
