@@ -134,7 +134,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "select t.k, l.n from t, lateral (select c.n from (select k from small s where s.k = t.k) a, (select count(*) n from small) c) l",
-        "a subquery that refers to the row outside below an aggregate",
+        "a subquery that refers to the row outside beside an aggregate",
         "join the tables",
     ),
     (
@@ -267,6 +267,8 @@ const PLANNED: &[&str] = &[
     "select k, (select v from small s where s.k = t.k order by s.v desc limit 1) a, (select v from small s where s.k = t.k limit 1) b from t",
     "select k, (select max(v) from small s where s.k = t.k having count(*) > 3) from t",
     "select k from t where exists (select 1 from (select k, v from small s where s.k = t.k) u where u.v > 3)",
+    "select t.k, l.n from t, lateral (select n from (select count(*) n from small) c where c.n = t.k) l",
+    "select k, (select v from small s where s.v = t.v order by k limit 1) from t",
     "select t.k, l.k from t, lateral (select distinct s.k from small s where s.v = t.v) l",
     "select k, (select count(*) from small s where cast(s.v as bigint) = t.k and s.k + 1 = t.k) from t",
     "select unnest(tags) from t",

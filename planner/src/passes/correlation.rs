@@ -93,7 +93,9 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
             moved_above(plan, stands, true).or_else(|| beside_limit(plan))
         }
         For::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),
-        For::Rows => moved_above(plan, stands, true).or_else(|| of_one_name(subquery)),
+        For::Rows => {
+            moved_above(plan, stands, true).or_else(|| beside_aggregate(plan)).or_else(|| of_one_name(subquery))
+        }
     }
 }
 
@@ -117,13 +119,11 @@ fn moved_above(plan: &LogicalPlan, stands: For, top: bool) -> Option<&'static st
         }
         LogicalPlan::Window(_) => outer.then_some("below a window"),
         LogicalPlan::Limit(_) => (value && outer).then_some("below a limit"),
-        LogicalPlan::Filter(having) if top && value && is_one_row(&having.input) => {
-            (rows || outer).then_some("below HAVING")
-        }
+        LogicalPlan::Filter(having) if top && value && is_one_row(&having.input) => outer.then_some("below HAVING"),
         LogicalPlan::Distinct(_) if rows => of_aggregated(plan),
         LogicalPlan::Aggregate(aggregate) => {
             let stays = top && value && aggregate.group_expr.is_empty();
-            let loses = gives_row_of_none(aggregate) && !stays && (outer || rows);
+            let loses = gives_row_of_none(aggregate) && !stays && outer;
             let groups = rows || !aggregate.aggr_expr.is_empty();
             let none = loses.then_some("below an aggregate");
             none.or_else(|| groups.then(|| of_aggregated(&aggregate.input)).flatten())
@@ -149,18 +149,34 @@ fn of_aggregated(rows: &LogicalPlan) -> Option<&'static str> {
     (others || walked.is_err()).then_some("below an aggregate by more than equality")
 }
 
-/// A limit in `plan` that DataFusion leaves out where it looks for what exists: it does so once it has met a condition on the row
-/// outside, from the innermost and the first operator on.
+/// A limit in `plan`: DataFusion leaves it out where it looks for what exists, once it has met a condition on the row outside.
 fn beside_limit(plan: &LogicalPlan) -> Option<&'static str> {
-    fn meets(node: &LogicalPlan, met: &mut bool) -> bool {
-        if matches!(node, LogicalPlan::Subquery(_)) {
-            return false;
-        }
-        let found = node.inputs().into_iter().any(|input| meets(input, met));
-        *met |= matches!(node, LogicalPlan::Filter(filter) if filter.predicate.contains_outer());
-        found || *met && matches!(node, LogicalPlan::Limit(_))
+    let limit = |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(_));
+    met_later(plan, limit, &mut false).then_some("beside a limit")
+}
+
+/// An aggregate without keys among `rows` after LATERAL, that is not what they are: DataFusion takes it for that once it has met such a condition, and
+/// gives a row where there is none.
+fn beside_aggregate(rows: &LogicalPlan) -> Option<&'static str> {
+    let mut below = rows;
+    while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) = below {
+        below = below.inputs().into_iter().next()?;
     }
-    meets(plan, &mut false).then_some("beside a limit")
+    if let LogicalPlan::Aggregate(top) = below {
+        below = &top.input;
+    }
+    let keyless = |node: &LogicalPlan| matches!(node, LogicalPlan::Aggregate(a) if a.group_expr.is_empty());
+    met_later(below, keyless, &mut false).then_some("beside an aggregate")
+}
+
+/// Whether, from the innermost and the first operator of `plan` on, what is `sought` comes after a condition on the row outside.
+fn met_later(plan: &LogicalPlan, sought: fn(&LogicalPlan) -> bool, met: &mut bool) -> bool {
+    if matches!(plan, LogicalPlan::Subquery(_)) {
+        return false;
+    }
+    let found = plan.inputs().into_iter().any(|input| met_later(input, sought, met));
+    *met |= matches!(plan, LogicalPlan::Filter(filter) if filter.predicate.contains_outer());
+    found || *met && sought(plan)
 }
 
 /// Whether rows after LATERAL have a column of the full name of one of the row outside.

@@ -8,7 +8,7 @@
 use conun_functions::aggregate::single_value;
 use conun_types::Result;
 use datafusion::{
-    common::{Column, DFSchema, ScalarValue, config::ConfigOptions, tree_node::Transformed},
+    common::{ScalarValue, config::ConfigOptions, tree_node::Transformed},
     error::Result as PlanResult,
     functions_aggregate::expr_fn::first_value,
     logical_expr::{Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, when},
@@ -21,6 +21,9 @@ use super::{
     subquery_flags::is_one_row,
 };
 use crate::refusal::Refusal;
+
+/// How a value is called.
+const VALUE: &str = "__value";
 
 /// The rewriting half.
 #[derive(Debug)]
@@ -76,25 +79,19 @@ fn is_fixed(key: &Expr, input: &LogicalPlan) -> bool {
     on_row_outside(filter).any(|condition| compared(condition).is_some_and(|(inside, _)| inside == key))
 }
 
-/// `rows` with `value` of them all, under the name of their first column.
-fn one(rows: &LogicalPlan, value: Expr, named: &DFSchema) -> PlanResult<LogicalPlan> {
-    let (relation, field) = named.qualified_field(0);
-    let name = value.schema_name().to_string();
-    LogicalPlanBuilder::from(rows.clone())
-        .aggregate(Vec::<Expr>::new(), vec![value])?
-        .project(vec![Expr::Column(Column::new_unqualified(name)).alias_qualified(relation.cloned(), field.name())])?
-        .build()
+/// `rows` with `value` of them all, under a name that none of their columns has: these may be handed on beside it.
+fn one(rows: &LogicalPlan, value: Expr) -> PlanResult<LogicalPlan> {
+    LogicalPlanBuilder::from(rows.clone()).aggregate(Vec::<Expr>::new(), vec![value.alias(VALUE)])?.build()
 }
 
 fn checked(rows: &LogicalPlan) -> PlanResult<LogicalPlan> {
-    let schema = rows.schema();
-    one(rows, single_value().call(vec![Expr::from(schema.qualified_field(0))]), schema)
+    one(rows, single_value().call(vec![Expr::from(rows.schema().qualified_field(0))]))
 }
 
 /// A subquery of each row that gives one value by more than an aggregate, by that alone.
 fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     if let Some(First { rows, value, order }) = first(plan) {
-        return one(rows, first_value(value, order), plan.schema()).map(Some);
+        return one(rows, first_value(value, order)).map(Some);
     }
     let one = unlimited(plan);
     if !std::ptr::eq(one, plan) {
@@ -103,11 +100,9 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) else {
         return Ok(None);
     };
-    let (relation, field) = plan.schema().qualified_field(0);
-    let null = lit(ScalarValue::try_new_null(field.data_type())?);
+    let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
     let value = when(having.predicate.clone(), value.clone().unalias()).otherwise(null)?;
-    let value = value.alias_qualified(relation.cloned(), field.name());
-    LogicalPlanBuilder::from(having.input.as_ref().clone()).project(vec![value])?.build().map(Some)
+    LogicalPlanBuilder::from(having.input.as_ref().clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
 }
 
 /// The condition on the one row of `plan`, and what of it is wanted, where these are all there is above an aggregate.
