@@ -261,6 +261,8 @@ const PLANNED: &[&str] = &[
     "select t.k from t join small s on t.k = s.k and exists (select 1 from small u where u.v < t.v)",
     "select k from t where exists (select 1 from small s join small u on s.k = u.k and u.v = t.v)",
     "select k, (select max(v) from small s where s.k = t.k limit 1) from t",
+    "select k from t where not exists (select 1 from small s where s.k = t.k limit 0)",
+    "select k, (select b + 1 from (select n + 1 b from (select count(*) n from small s where s.k = t.k having n = 0) x) y) from t",
     "select k in (select k from t), k = any (select k from small), v > all (select max(v) from small s where s.k = t.k) from t",
     "select k from t where exists (select 1 from small s where s.k = t.k order by s.v limit 1)",
     "select k from t where exists (select 1 from (select * from small order by v limit 9) s where s.k = t.k)",

@@ -79,6 +79,8 @@ select carrier from airlines a where exists (select 1 from flights f where f.car
 select distinct carrier from flights order by carrier
 select carrier from airlines a where exists (select 1 from (select carrier from flights order by carrier desc limit 9) t where t.carrier = a.carrier) order by carrier
 select max(carrier) carrier from flights order by carrier
+select carrier, (select m + 1 from (select n + 1 m from (select count(*) n from flights f where f.carrier = a.carrier having n < 1000) x) y) m from airlines a
+select a.carrier, n + 2 m from airlines a left join (select carrier c, count(*) n from flights group by carrier having count(*) < 1000) s on s.c = a.carrier
 -- In conditions of joins, and after LATERAL.
 select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and b.carrier in (select carrier from flights where dest = 'SEA')
 select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier

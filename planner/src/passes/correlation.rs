@@ -22,7 +22,7 @@ use super::{
     correlated::{compared, on_row_outside, outer_column, refers},
     rows_of_none::gives_row_of_none,
     single_row::{first, having, unlimited},
-    subquery_flags::{is_one_row, of_existence},
+    subquery_flags::{is_empty, is_one_row, of_existence},
 };
 use crate::{plan_error, refusal::Refusal};
 
@@ -30,7 +30,6 @@ use crate::{plan_error, refusal::Refusal};
 pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
     let mut found = super::find_expr(plan, |expr| match expr {
         Expr::ScalarSubquery(subquery) => misjoined(subquery, For::Value),
-        Expr::Exists(exists) if is_one_row(of_existence(&exists.subquery.subquery)) => None,
         Expr::Exists(exists) => misjoined(&exists.subquery, For::Existence),
         Expr::InSubquery(InSubquery { subquery, .. }) | Expr::SetComparison(SetComparison { subquery, .. })
             if is_one_row(&subquery.subquery) =>
@@ -90,6 +89,9 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
         },
         For::Existence => {
             let plan = of_existence(plan);
+            if is_one_row(plan) || is_empty(plan) {
+                return None;
+            }
             moved_above(plan, stands, true).or_else(|| beside_limit(plan))
         }
         For::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),

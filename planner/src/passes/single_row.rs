@@ -8,7 +8,11 @@
 use conun_functions::aggregate::single_value;
 use conun_types::Result;
 use datafusion::{
-    common::{ScalarValue, config::ConfigOptions, tree_node::Transformed},
+    common::{
+        ScalarValue,
+        config::ConfigOptions,
+        tree_node::{Transformed, TreeNode},
+    },
     error::Result as PlanResult,
     functions_aggregate::expr_fn::first_value,
     logical_expr::{Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, when},
@@ -101,16 +105,29 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
         return Ok(None);
     };
     let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
-    let value = when(having.predicate.clone(), value.clone().unalias()).otherwise(null)?;
+    let value = when(having.predicate.clone(), value).otherwise(null)?;
     LogicalPlanBuilder::from(having.input.as_ref().clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
 }
 
-/// The condition on the one row of `plan`, and what of it is wanted, where these are all there is above an aggregate.
-pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, &Expr)> {
-    let LogicalPlan::Projection(projection) = plan else { return None };
-    match (projection.input.as_ref(), projection.expr.as_slice()) {
-        (LogicalPlan::Filter(having), [value]) => is_one_row(&having.input).then_some((having, value)),
-        _ => None,
+/// The condition on the one row of `plan`, and the value of that row, where there are only projections above an aggregate's `HAVING`.
+pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, Expr)> {
+    let (mut plan, mut value) = (plan, Expr::from(plan.schema().qualified_field(0)));
+    loop {
+        let below = match plan {
+            LogicalPlan::Filter(having) => return is_one_row(&having.input).then_some((having, value)),
+            LogicalPlan::Projection(projection) => {
+                projection.expr.iter().map(|e| e.clone().unalias()).collect::<Vec<_>>()
+            }
+            LogicalPlan::SubqueryAlias(alias) => alias.input.schema().columns().into_iter().map(Expr::Column).collect(),
+            _ => return None,
+        };
+        let schema = plan.schema();
+        let replaced = value.transform_up(|e| match &e {
+            Expr::Column(column) => Ok(Transformed::yes(below[schema.index_of_column(column)?].clone())),
+            _ => Ok(Transformed::no(e)),
+        });
+        value = replaced.ok()?.data;
+        plan = plan.inputs().into_iter().next()?;
     }
 }
 

@@ -67,6 +67,11 @@ pub(super) fn of_existence(plan: &LogicalPlan) -> &LogicalPlan {
     }
 }
 
+/// Whether `plan` is limited to no row.
+pub(super) fn is_empty(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Limit(limit) if matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0)))))
+}
+
 /// Whether `plan` is an aggregate without keys, and what is made of its row.
 pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
     match plan {
@@ -133,8 +138,8 @@ fn simpler(expr: Expr) -> Transformed<Expr> {
     match expr {
         Expr::Exists(Exists { subquery, negated }) => {
             let plan = of_existence(&subquery.subquery);
-            if is_one_row(plan) {
-                return Transformed::yes(lit(!negated));
+            if is_one_row(plan) || is_empty(plan) {
+                return Transformed::yes(lit(negated == is_empty(plan)));
             }
             let differs = !std::ptr::eq(plan, subquery.subquery.as_ref());
             let subquery = if differs { instead(&subquery, plan.clone()) } else { subquery };
