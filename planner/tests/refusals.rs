@@ -140,7 +140,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "select t.k, l.v from t, lateral (select s.v from small s where s.k = t.k order by s.v limit 3) l",
         "a subquery that refers to the row outside below a limit",
-        "join the tables",
+        "row_number() over (partition by",
     ),
     (
         "select k, (select count(*) from small s where s.v < t.v) from t",
@@ -156,6 +156,21 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "select k, (select v from small s where s.k = t.k order by abs(s.v - t.v) limit 1) from t",
         "a subquery that refers to the row outside in more than conditions of WHERE",
         "join the tables",
+    ),
+    (
+        "select k from t where exists (select 1 from small s where s.k = t.k and exists (select 1 from small u where u.k = s.k and u.v > t.v))",
+        "a subquery that refers to the row outside beyond the next query",
+        "join the tables of the two inner",
+    ),
+    (
+        "select k from t where exists (select 1 from small s where s.k = t.k union all select 1 from small u where u.v = t.v)",
+        "a subquery that refers to the row outside in a part of UNION",
+        "join the tables",
+    ),
+    (
+        "select t.k from t left join small s on t.k = s.k and exists (select 1 from small u where u.k = s.k and u.v = t.v)",
+        "a subquery in a condition of an outer join, an order or a window refers to what is not known there",
+        "after FROM",
     ),
     ("explain analyze select * from t", "EXPLAIN ANALYZE (line 1, column 1) measures time", "conun job show"),
     ("-- a comment\n  insert into t select * from t", "INSERT (line 2, column 3) is no query", "conun put"),
@@ -261,6 +276,10 @@ const PLANNED: &[&str] = &[
     "select t.k from t join small s on t.k = s.k and exists (select 1 from small u where u.v < t.v)",
     "select k from t where exists (select 1 from small s join small u on s.k = u.k and u.v = t.v)",
     "select k, (select max(v) from small s where s.k = t.k limit 1) from t",
+    "select k, 0.5 * (select s.k from small s where s.k = t.k order by v limit 1), 0.5 * (select max(k) from small s where s.k = t.k limit 1) from t",
+    "select name from t order by (select count(*) from small s where s.k = t.k), name",
+    "select k, (select cast(k as double) from small s where s.k = t.k order by v limit 1) + 0.5 from t",
+    "select k from t where v in (select s.k from small s where s.k = t.k)",
     "select k from t where not exists (select 1 from small s where s.k = t.k limit 0)",
     "select k, (select b + 1 from (select n + 1 b from (select count(*) n from small s where s.k = t.k having n = 0) x) y) from t",
     "select k in (select k from t), k = any (select k from small), v > all (select max(v) from small s where s.k = t.k) from t",

@@ -81,6 +81,12 @@ select carrier from airlines a where exists (select 1 from (select carrier from 
 select max(carrier) carrier from flights order by carrier
 select carrier, (select m + 1 from (select n + 1 m from (select count(*) n from flights f where f.carrier = a.carrier having n < 1000) x) y) m from airlines a
 select a.carrier, n + 2 m from airlines a left join (select carrier c, count(*) n from flights group by carrier having count(*) < 1000) s on s.c = a.carrier
+select name from airlines a order by (select count(*) from flights f where f.carrier = a.carrier) desc, name
+select a.name from airlines a join (select carrier, count(*) n from flights group by carrier) s on s.carrier = a.carrier order by n desc, a.name
+select carrier, 0.5 * (select flight from flights f where f.carrier = a.carrier order by flight desc limit 1) m from airlines a order by carrier
+select carrier, 0.5 * max(flight) m from flights group by carrier order by carrier
+select count(*) n from flights f where cast(f.flight as double) in (select g.flight from flights g where g.flight = f.flight and g.month = 1 and g.day = 1)
+select count(*) n from flights where flight in (select flight from flights where month = 1 and day = 1)
 -- In conditions of joins, and after LATERAL.
 select a.carrier, b.carrier c from airlines a left join airlines b on a.carrier = b.carrier and b.carrier in (select carrier from flights where dest = 'SEA')
 select a.carrier, s.carrier c from airlines a left join (select distinct carrier from flights where dest = 'SEA') s on s.carrier = a.carrier

@@ -11,9 +11,11 @@ use datafusion::{
         JoinType,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
+    error::Result as PlanResult,
     logical_expr::{
         Expr, LogicalPlan, Subquery,
         expr::{InSubquery, SetComparison},
+        utils::merge_schema,
     },
     sql::sqlparser::ast::Statement,
 };
@@ -46,6 +48,9 @@ pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Optio
                 found = found.or_else(|| misjoined(lateral, For::Rows));
             }
         }
+        if found.is_none() && refers_further(node)? {
+            found = Some(FURTHER);
+        }
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })
     .map_err(|e| plan_error(&e))?;
@@ -53,8 +58,36 @@ pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Optio
         construct: format!("a subquery that refers to the row outside {below}"),
         place: None,
         reason: "would be joined with other rows",
-        instead: "join the tables, and aggregate or number rows after that",
+        instead: match below {
+            FURTHER => "join the tables of the two inner queries, so that one subquery refers to it",
+            LIMIT => "join rows that are numbered: row_number() over (partition by k order by x), where that is 1",
+            _ => "join the tables, and aggregate or number rows after that",
+        },
     }))
+}
+
+/// Whether a subquery among the expressions of `node` refers to columns that the inputs of `node` do not have.
+fn refers_further(node: &LogicalPlan) -> PlanResult<bool> {
+    // A sort may see columns that its input leaves out.
+    if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
+        return Ok(false);
+    }
+    let (mut further, input) = (false, merge_schema(&node.inputs()));
+    node.apply_expressions(|expr| {
+        expr.apply(|e| {
+            let subquery = match e {
+                Expr::ScalarSubquery(subquery) => Some(subquery),
+                Expr::Exists(exists) => Some(&exists.subquery),
+                Expr::InSubquery(membership) => Some(&membership.subquery),
+                Expr::SetComparison(comparison) => Some(&comparison.subquery),
+                _ => None,
+            };
+            let mut outside = subquery.into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
+            further |= outside.any(|e| outer_column(e).is_some_and(|column| !input.has_column(column)));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(further)
 }
 
 /// What a subquery stands for.
@@ -67,6 +100,12 @@ enum For {
     Rows,
 }
 
+/// Where no join is with the row that is meant.
+const FURTHER: &str = "beyond the next query";
+
+/// Where several rows may be wanted of each.
+const LIMIT: &str = "below a limit";
+
 /// Where DataFusion cannot join by it.
 const BEYOND_CONDITIONS: &str = "in more than conditions of WHERE";
 
@@ -77,7 +116,7 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
     }
     let plan = subquery.subquery.as_ref();
     match stands {
-        For::Value if !std::ptr::eq(unlimited(plan), plan) => moved_above(unlimited(plan), stands, true),
+        For::Value if let Some((one, _)) = unlimited(plan) => moved_above(one, stands, true),
         For::Value => match (first(plan), having(plan)) {
             (Some(first), _) => first
                 .refers()
@@ -120,7 +159,8 @@ fn moved_above(plan: &LogicalPlan, stands: For, top: bool) -> Option<&'static st
             missing.iter().any(|input| refers(input)).then_some("below an outer join or a set operation")
         }
         LogicalPlan::Window(_) => outer.then_some("below a window"),
-        LogicalPlan::Limit(_) => (value && outer).then_some("below a limit"),
+        LogicalPlan::Limit(_) => (value && outer).then_some(LIMIT),
+        LogicalPlan::Union(_) => outer.then_some("in a part of UNION"),
         LogicalPlan::Filter(having) if top && value && is_one_row(&having.input) => outer.then_some("below HAVING"),
         LogicalPlan::Distinct(_) if rows => of_aggregated(plan),
         LogicalPlan::Aggregate(aggregate) => {

@@ -88,6 +88,8 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     // What the passes make of subqueries must be joined rightly, too.
     analyzer.push(Arc::new(Refused { name: "misjoined", check: |plan| first_of(&[correlation::refusal], plan, None) }));
     analyzer.push(Arc::new(subquery_places::SubqueryPlaces));
+    analyzer
+        .push(Arc::new(Refused { name: "misplaced", check: |plan| first_of(&[subquery_places::refusal], plan, None) }));
     Ok(builder
         .with_analyzer_rules(analyzer)
         .with_optimizer_rules(false_dependencies::forgotten(logical)?)

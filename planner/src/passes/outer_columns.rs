@@ -79,18 +79,30 @@ fn renamed(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Whether the bare name of a column that `plan` compares with the row outside is also another's, of those that are compared or that
 /// operators above the conditions give.
 fn is_ambiguous(plan: &LogicalPlan) -> Result<bool> {
-    let (mut inside, mut given) = (BTreeSet::new(), BTreeSet::new());
+    let (mut inside, mut given, mut made) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     plan.apply(|node| {
         match node {
             LogicalPlan::Filter(filter) => inside.extend(on_row_outside(filter).flat_map(Expr::column_refs).cloned()),
-            LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) if refers(node) => {
-                given.extend(node.schema().columns());
+            LogicalPlan::Projection(projection) if refers(node) => {
+                for (expr, column) in projection.expr.iter().zip(node.schema().columns()) {
+                    // What is worked out may have a column's full name as its own.
+                    if matches!(expr, Expr::Column(_)) {
+                        given.insert(column)
+                    } else {
+                        made.insert(column.name)
+                    };
+                }
             }
+            LogicalPlan::Aggregate(_) if refers(node) => given.extend(node.schema().columns()),
             _ => (),
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let another = |one: &Column| given.union(&inside).any(|other| other.name == one.name && other != one);
+    let another = |one: &Column| {
+        made.contains(&one.name)
+            || made.contains(&one.flat_name())
+            || given.union(&inside).any(|other| other.name == one.name && other != one)
+    };
     Ok(inside.iter().any(another))
 }
 

@@ -89,7 +89,7 @@ fn one(rows: &LogicalPlan, value: Expr) -> PlanResult<LogicalPlan> {
 }
 
 fn checked(rows: &LogicalPlan) -> PlanResult<LogicalPlan> {
-    one(rows, single_value().call(vec![Expr::from(rows.schema().qualified_field(0))]))
+    one(rows, single_value().call(vec![first_column(rows)]))
 }
 
 /// A subquery of each row that gives one value by more than an aggregate, by that alone.
@@ -97,29 +97,27 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     if let Some(First { rows, value, order }) = first(plan) {
         return one(rows, first_value(value, order)).map(Some);
     }
-    let one = unlimited(plan);
-    if !std::ptr::eq(one, plan) {
-        return Ok(Some(one.clone()));
+    let named = |rows: &LogicalPlan, value: Expr| {
+        LogicalPlanBuilder::from(rows.clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
+    };
+    if let Some((one, value)) = unlimited(plan) {
+        return named(one, value);
     }
     let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) else {
         return Ok(None);
     };
     let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
     let value = when(having.predicate.clone(), value).otherwise(null)?;
-    LogicalPlanBuilder::from(having.input.as_ref().clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
+    named(&having.input, value)
 }
 
-/// The condition on the one row of `plan`, and the value of that row, where there are only projections above an aggregate's `HAVING`.
-pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, Expr)> {
-    let (mut plan, mut value) = (plan, Expr::from(plan.schema().qualified_field(0)));
+/// What stands below the projections at the top of `plan`, and `value`, which is of its columns, in terms of that.
+fn unprojected(mut plan: &LogicalPlan, mut value: Expr) -> Option<(&LogicalPlan, Expr)> {
     loop {
-        let below = match plan {
-            LogicalPlan::Filter(having) => return is_one_row(&having.input).then_some((having, value)),
-            LogicalPlan::Projection(projection) => {
-                projection.expr.iter().map(|e| e.clone().unalias()).collect::<Vec<_>>()
-            }
+        let below: Vec<Expr> = match plan {
+            LogicalPlan::Projection(projection) => projection.expr.iter().map(|e| e.clone().unalias()).collect(),
             LogicalPlan::SubqueryAlias(alias) => alias.input.schema().columns().into_iter().map(Expr::Column).collect(),
-            _ => return None,
+            _ => return Some((plan, value)),
         };
         let schema = plan.schema();
         let replaced = value.transform_up(|e| match &e {
@@ -129,6 +127,30 @@ pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, Expr)> {
         value = replaced.ok()?.data;
         plan = plan.inputs().into_iter().next()?;
     }
+}
+
+fn first_column(plan: &LogicalPlan) -> Expr {
+    Expr::from(plan.schema().qualified_field(0))
+}
+
+/// The condition on the one row of `plan`, and the value of that row, where there are only projections above an aggregate's `HAVING`.
+pub(super) fn having(plan: &LogicalPlan) -> Option<(&Filter, Expr)> {
+    match unprojected(plan, first_column(plan))? {
+        (LogicalPlan::Filter(having), value) => is_one_row(&having.input).then_some((having, value)),
+        _ => None,
+    }
+}
+
+/// What `plan` is limited to the first row of, and its value.
+fn limited_to_one(plan: &LogicalPlan) -> Option<(&LogicalPlan, Expr)> {
+    let (LogicalPlan::Limit(limit), value) = unprojected(plan, first_column(plan))? else { return None };
+    let one = matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1))));
+    (limit.skip.is_none() && one).then_some((limit.input.as_ref(), value))
+}
+
+/// What is limited to the one row that it gives, and its value.
+pub(super) fn unlimited(plan: &LogicalPlan) -> Option<(&LogicalPlan, Expr)> {
+    limited_to_one(plan).filter(|(rows, _)| is_one_row(rows))
 }
 
 /// The first of some rows.
@@ -145,30 +167,10 @@ impl First<'_> {
     }
 }
 
-/// `plan` without a limit of the one row that it gives.
-pub(super) fn unlimited(plan: &LogicalPlan) -> &LogicalPlan {
-    match plan {
-        LogicalPlan::Limit(limit) if limit.skip.is_none() && is_one_row(&limit.input) => match limit.get_fetch_type() {
-            Ok(FetchType::Literal(Some(1..))) => &limit.input,
-            _ => plan,
-        },
-        _ => plan,
-    }
-}
-
 /// What a plan is the first row of, if it is of rows that may be several.
 pub(super) fn first(plan: &LogicalPlan) -> Option<First<'_>> {
-    let LogicalPlan::Limit(limit) = plan else { return None };
-    let one = matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(1))));
-    if limit.skip.is_some() || !one || is_one_row(&limit.input) {
-        return None;
-    }
-    let (value, below) = match limit.input.as_ref() {
-        LogicalPlan::Projection(projection) if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) => {
-            (projection.expr.first()?.clone().unalias(), projection.input.as_ref())
-        }
-        other => (Expr::from(other.schema().qualified_field(0)), other),
-    };
+    let (rows, value) = limited_to_one(plan).filter(|(rows, _)| !is_one_row(rows))?;
+    let (below, value) = unprojected(rows, value)?;
     Some(match below {
         LogicalPlan::Sort(sort) => First { rows: &sort.input, value, order: sort.expr.clone() },
         rows => First { rows, value, order: Vec::new() },

@@ -9,12 +9,16 @@ use datafusion::{
     common::{
         Column,
         config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult},
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     error::Result,
     logical_expr::{Distinct, Expr, LogicalPlan, Projection, Subquery, expr_rewriter::NamePreserver},
     optimizer::AnalyzerRule,
+    sql::sqlparser::ast::Statement,
 };
+
+use super::correlated::{is_subquery, outer_column};
+use crate::{plan_error, refusal::Refusal};
 
 /// The pass.
 #[derive(Debug)]
@@ -30,6 +34,27 @@ impl AnalyzerRule for SubqueryPlaces {
     }
 }
 
+/// The first subquery where no join can be made of it: one that refers to both sides of a join, or to what a sort does not see.
+pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> conun_types::Result<Option<Refusal>> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if matches!(node, LogicalPlan::Join(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_)) {
+            node.apply_expressions(|expr| {
+                found |= expr.exists(|e| Ok(is_subquery(e)))?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(|e| plan_error(&e))?;
+    Ok(found.then(|| Refusal {
+        construct: "a subquery in a condition of an outer join, an order or a window".to_owned(),
+        place: None,
+        reason: "refers to what is not known there before",
+        instead: "work it out in a subquery after FROM, as a column of its own",
+    }))
+}
+
 fn lowered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match &node {
         LogicalPlan::Sort(_)
@@ -40,6 +65,7 @@ fn lowered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         _ => return Ok(Transformed::no(node)),
     }
     let (schema, names) = (node.schema().clone(), NamePreserver::new(&node));
+    let node = widened(node)?;
     let mut values = Values { inputs: node.inputs().into_iter().cloned().collect(), of: Vec::new() };
     let replaced = node.map_expressions(|expr| {
         // Sets of keys have no name that could be kept.
@@ -63,6 +89,31 @@ fn lowered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     // Some hand the new columns on.
     let columns = schema.columns().into_iter().map(Expr::Column).collect();
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(node))?)))
+}
+
+/// A sort whose subqueries refer to columns that the projection below leaves out, with these.
+fn widened(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Sort(mut sort) = node else { return Ok(node) };
+    let LogicalPlan::Projection(projection) = sort.input.as_ref() else { return Ok(LogicalPlan::Sort(sort)) };
+    let mut exprs = projection.expr.clone();
+    for key in &sort.expr {
+        key.expr.apply(|e| {
+            if let Expr::ScalarSubquery(subquery) = e {
+                let left_out = subquery.outer_ref_columns.iter().filter_map(outer_column).filter(|column| {
+                    !projection.schema.has_column(column) && projection.input.schema().has_column(column)
+                });
+                exprs.extend(
+                    left_out.cloned().map(Expr::Column).filter(|column| !exprs.contains(column)).collect::<Vec<_>>(),
+                );
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    if exprs.len() > projection.expr.len() {
+        let wider = Projection::try_new(exprs, Arc::clone(&projection.input))?;
+        sort.input = Arc::new(LogicalPlan::Projection(wider));
+    }
+    Ok(LogicalPlan::Sort(sort))
 }
 
 /// Values that are worked out below a node.
