@@ -5,7 +5,7 @@ use std::{fmt, ops::ControlFlow};
 use datafusion::{
     logical_expr::ScalarUDF,
     sql::sqlparser::{
-        ast::{Expr, Function, ObjectName, ObjectNamePart, Query, Statement, TableFactor, Visit, Visitor},
+        ast::{Expr, Function, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Visit, Visitor},
         dialect::GenericDialect,
         tokenizer::{Location, Token, Tokenizer},
     },
@@ -47,6 +47,11 @@ enum Part<'a> {
 
 /// The first of the places that `find` gives for the parts of `statement`.
 fn first(statement: &Statement, find: impl Fn(Part) -> Option<Place>) -> Option<Place> {
+    all(statement, find).into_iter().min()
+}
+
+/// The places that `find` gives for the parts of `statement`.
+fn all(statement: &Statement, find: impl Fn(Part) -> Option<Place>) -> Vec<Place> {
     struct Parts<F>(F, Vec<Place>);
     impl<F: Fn(Part) -> Option<Place>> Parts<F> {
         fn see(&mut self, part: Part) -> ControlFlow<()> {
@@ -71,7 +76,51 @@ fn first(statement: &Statement, find: impl Fn(Part) -> Option<Place>) -> Option<
     }
     let mut parts = Parts(find, Vec::new());
     let _all = statement.visit(&mut parts);
-    parts.1.into_iter().min()
+    parts.1
+}
+
+/// What a subquery stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// A value, `ANY` and `ALL` included.
+    Value,
+    /// `EXISTS`.
+    Existence,
+    /// `IN`.
+    Members,
+    /// After `LATERAL`.
+    Rows,
+}
+
+/// The subquery that stands for `what`, if there is no other, or no other of this kind: plans do not tell them apart.
+pub(crate) fn of_subquery(statement: &Statement, what: Stands) -> Option<Place> {
+    let found = |wanted: Option<Stands>| {
+        let places = all(statement, |part| {
+            let (stands, query) = match part {
+                Part::Expr(Expr::Subquery(query)) => (Stands::Value, query),
+                Part::Expr(Expr::Exists { subquery, .. }) => (Stands::Existence, subquery),
+                Part::Expr(Expr::InSubquery { subquery, .. }) => (Stands::Members, subquery),
+                Part::Factor(TableFactor::Derived { lateral: true, subquery, .. }) => (Stands::Rows, subquery),
+                _ => return None,
+            };
+            wanted.is_none_or(|wanted| wanted == stands).then(|| of_query(&query.body)).flatten()
+        });
+        match places[..] {
+            [place] => Some(place),
+            _ => None,
+        }
+    };
+    found(None).or_else(|| found(Some(what)))
+}
+
+/// The first `SELECT` of a query.
+fn of_query(query: &SetExpr) -> Option<Place> {
+    match query {
+        SetExpr::Select(select) => Place::of(select.select_token.0.span.start),
+        SetExpr::Query(query) => of_query(&query.body),
+        SetExpr::SetOperation { left, .. } => of_query(left),
+        _ => None,
+    }
 }
 
 /// The first call that is `wanted`. Those of views have no place.

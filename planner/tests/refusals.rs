@@ -104,7 +104,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "select k from t where v > any (select s.v from small s where s.k = t.k limit 1)",
-        "a subquery that refers to the row outside beside a limit",
+        "a subquery that refers to the row outside beside a limit (line 1, column 32) would",
         "join the tables",
     ),
     (
@@ -139,7 +139,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "select t.k, l.v from t, lateral (select s.v from small s where s.k = t.k order by s.v limit 3) l",
-        "a subquery that refers to the row outside below a limit",
+        "a subquery that refers to the row outside below a limit (line 1, column 33) would",
         "row_number() over (partition by",
     ),
     (
@@ -180,12 +180,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("select * from small join t tablesample bernoulli (1) on true", "TABLESAMPLE (line 1, column 26) ", "md5(cast(id"),
     (
         "select k, (select x from (select 1 x union all select 2) u where u.x <= t.k) from t",
-        "a subquery for each row may give several values",
+        "a subquery for each row (line 1, column 12) may give several values",
         "aggregate in it",
     ),
     (
         "select k, (select max(s.k) from small s group by s.k having s.k > t.k) from t",
-        "a subquery for each row may give several values",
+        "a subquery for each row (line 1, column 12) may give several values",
         "aggregate in it",
     ),
     ("begin", "BEGIN (line 1, column 1) is no query", "leave it out"),

@@ -26,37 +26,41 @@ use super::{
     single_row::{first, having, unlimited},
     subquery_flags::{is_empty, is_one_row, of_existence},
 };
-use crate::{plan_error, refusal::Refusal};
+use crate::{
+    place::{self, Stands},
+    plan_error,
+    refusal::Refusal,
+};
 
 /// The first such subquery of a plan, before it is rewritten or after that.
-pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
-    let mut found = super::find_expr(plan, |expr| match expr {
-        Expr::ScalarSubquery(subquery) => misjoined(subquery, For::Value),
-        Expr::Exists(exists) => misjoined(&exists.subquery, For::Existence),
-        Expr::InSubquery(InSubquery { subquery, .. }) | Expr::SetComparison(SetComparison { subquery, .. })
-            if is_one_row(&subquery.subquery) =>
-        {
-            misjoined(subquery, For::Value)
-        }
-        Expr::InSubquery(membership) => misjoined(&membership.subquery, For::Members),
-        Expr::SetComparison(comparison) => misjoined(&comparison.subquery, For::Members),
-        _ => None,
+pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<Option<Refusal>> {
+    let mut found = super::find_expr(plan, |expr| {
+        let (subquery, written, stands) = match expr {
+            Expr::ScalarSubquery(subquery) => (subquery, Stands::Value, Stands::Value),
+            Expr::Exists(exists) => (&exists.subquery, Stands::Existence, Stands::Existence),
+            Expr::InSubquery(InSubquery { subquery, .. }) => (subquery, Stands::Members, Stands::Members),
+            Expr::SetComparison(SetComparison { subquery, .. }) => (subquery, Stands::Value, Stands::Members),
+            _ => return None,
+        };
+        let of_one = stands == Stands::Members && is_one_row(&subquery.subquery);
+        let below = misjoined(subquery, if of_one { Stands::Value } else { stands })?;
+        Some((below, written))
     })?;
     plan.apply_with_subqueries(|node| {
         for input in node.inputs() {
             if let LogicalPlan::Subquery(lateral) = input {
-                found = found.or_else(|| misjoined(lateral, For::Rows));
+                found = found.or_else(|| Some((misjoined(lateral, Stands::Rows)?, Stands::Rows)));
             }
         }
         if found.is_none() && refers_further(node)? {
-            found = Some(FURTHER);
+            found = Some((FURTHER, Stands::Existence));
         }
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })
     .map_err(|e| plan_error(&e))?;
-    Ok(found.map(|below| Refusal {
+    Ok(found.map(|(below, written)| Refusal {
         construct: format!("a subquery that refers to the row outside {below}"),
-        place: None,
+        place: statement.and_then(|statement| place::of_subquery(statement, written)),
         reason: "would be joined with other rows",
         instead: match below {
             FURTHER => "join the tables of the two inner queries, so that one subquery refers to it",
@@ -90,16 +94,6 @@ fn refers_further(node: &LogicalPlan) -> PlanResult<bool> {
     Ok(further)
 }
 
-/// What a subquery stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    Value,
-    Existence,
-    Members,
-    /// After LATERAL.
-    Rows,
-}
-
 /// Where no join is with the row that is meant.
 const FURTHER: &str = "beyond the next query";
 
@@ -110,14 +104,14 @@ const LIMIT: &str = "below a limit";
 const BEYOND_CONDITIONS: &str = "in more than conditions of WHERE";
 
 /// Why `subquery` would be joined wrongly, if it would.
-fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
+fn misjoined(subquery: &Subquery, stands: Stands) -> Option<&'static str> {
     if subquery.outer_ref_columns.is_empty() {
         return None;
     }
     let plan = subquery.subquery.as_ref();
     match stands {
-        For::Value if let Some((one, _)) = unlimited(plan) => moved_above(one, stands, true),
-        For::Value => match (first(plan), having(plan)) {
+        Stands::Value if let Some((one, _)) = unlimited(plan) => moved_above(one, stands, true),
+        Stands::Value => match (first(plan), having(plan)) {
             (Some(first), _) => first
                 .refers()
                 .then_some(BEYOND_CONDITIONS)
@@ -126,15 +120,15 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
             (_, Some((having, _))) if !having.predicate.contains_outer() => moved_above(&having.input, stands, true),
             _ => moved_above(plan, stands, true),
         },
-        For::Existence => {
+        Stands::Existence => {
             let plan = of_existence(plan);
             if is_one_row(plan) || is_empty(plan) {
                 return None;
             }
             moved_above(plan, stands, true).or_else(|| beside_limit(plan))
         }
-        For::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),
-        For::Rows => {
+        Stands::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),
+        Stands::Rows => {
             moved_above(plan, stands, true).or_else(|| beside_aggregate(plan)).or_else(|| of_one_name(subquery))
         }
     }
@@ -142,9 +136,9 @@ fn misjoined(subquery: &Subquery, stands: For) -> Option<&'static str> {
 
 /// What a condition on the row outside would have to be moved above, and cannot be. `top`: whether an aggregate here is all that
 /// `stands` for.
-fn moved_above(plan: &LogicalPlan, stands: For, top: bool) -> Option<&'static str> {
+fn moved_above(plan: &LogicalPlan, stands: Stands, top: bool) -> Option<&'static str> {
     let inputs = plan.inputs();
-    let (rows, value) = (stands == For::Rows, matches!(stands, For::Value | For::Rows));
+    let (rows, value) = (stands == Stands::Rows, matches!(stands, Stands::Value | Stands::Rows));
     let outer = inputs.iter().any(|input| refers(input));
     let why = match plan {
         LogicalPlan::Subquery(_) => return None,

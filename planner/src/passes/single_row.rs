@@ -24,7 +24,10 @@ use super::{
     correlated::{compared, on_row_outside},
     subquery_flags::is_one_row,
 };
-use crate::refusal::Refusal;
+use crate::{
+    place::{self, Stands},
+    refusal::Refusal,
+};
 
 /// How a value is called.
 const VALUE: &str = "__value";
@@ -178,14 +181,14 @@ pub(super) fn first(plan: &LogicalPlan) -> Option<First<'_>> {
 }
 
 /// The first subquery of a plan that refers to the row outside and may give it several rows.
-pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> Result<Option<Refusal>> {
+pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<Option<Refusal>> {
     let several = |expr: &Expr| match expr {
         Expr::ScalarSubquery(subquery) if is_correlated(subquery) && !gives_one(&subquery.subquery) => Some(()),
         _ => None,
     };
     Ok(super::find_expr(plan, several)?.map(|()| Refusal {
         construct: "a subquery for each row".to_owned(),
-        place: None,
+        place: statement.and_then(|statement| place::of_subquery(statement, Stands::Value)),
         reason: "may give several values, which no join keeps apart",
         instead: "aggregate in it, for example: (select max(x) from u where u.k = t.k)",
     }))
