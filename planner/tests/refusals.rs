@@ -139,7 +139,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "select t.k, l.v from t, lateral (select s.v from small s where s.k = t.k order by s.v limit 3) l",
-        "a subquery that refers to the row outside below a limit (line 1, column 33) would",
+        "a subquery that refers to the row outside below a limit (line 1, column 34) would",
         "row_number() over (partition by",
     ),
     (
