@@ -26,7 +26,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("logical expression ScalarSubquery", "subquery in ORDER BY"),
     ("not found", "tables of other schemas"),
     ("Plan: [", "plans that DataFusion's own check rejects"),
-    ("a subquery for each row", "subquery for each row without aggregate"),
 ];
 /// As DataFusion's own test driver sets it.
 const TARGET_PARTITIONS: usize = 4;
