@@ -5,7 +5,7 @@ use datafusion::{
         Column,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
-    logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, utils::split_conjunction},
+    logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator, Subquery, utils::split_conjunction},
 };
 
 /// The conditions of `filter` on the row outside.
@@ -48,8 +48,12 @@ pub(super) fn outer_column(expr: &Expr) -> Option<&Column> {
 
 /// Whether `expr` is worked out of the subquery's columns alone.
 fn is_inside(expr: &Expr) -> bool {
-    let other = expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..)) || is_subquery(e)));
-    expr.any_column_refs() && !other.unwrap_or(true)
+    expr.any_column_refs() && !reaches_out(expr)
+}
+
+/// Whether `expr` is of more than the columns below it: of the row outside, or of a subquery.
+pub(super) fn reaches_out(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(is_subquery(e) || matches!(e, Expr::OuterReferenceColumn(..)))).unwrap_or(true)
 }
 
 /// Whether `expr` is worked out of the row outside alone.
@@ -59,5 +63,16 @@ pub(super) fn is_outside(expr: &Expr) -> bool {
 
 /// Whether `expr` is a subquery, or has one that is not among its parts.
 pub(super) fn is_subquery(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
+    subquery_of(expr).is_some()
+}
+
+/// The subquery that `expr` is, or has.
+pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery) => Some(subquery),
+        Expr::Exists(exists) => Some(&exists.subquery),
+        Expr::InSubquery(membership) => Some(&membership.subquery),
+        Expr::SetComparison(comparison) => Some(&comparison.subquery),
+        _ => None,
+    }
 }

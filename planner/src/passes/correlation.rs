@@ -12,52 +12,47 @@ use datafusion::{
         tree_node::{TreeNode, TreeNodeRecursion},
     },
     error::Result as PlanResult,
-    logical_expr::{
-        Expr, LogicalPlan, Subquery,
-        expr::{InSubquery, SetComparison},
-        utils::merge_schema,
-    },
+    logical_expr::{Expr, LogicalPlan, Subquery, utils::merge_schema},
     sql::sqlparser::ast::Statement,
 };
 
 use super::{
-    correlated::{compared, on_row_outside, outer_column, refers},
+    correlated::{compared, on_row_outside, outer_column, refers, subquery_of},
     rows_of_none::gives_row_of_none,
     single_row::{first, having, unlimited},
     subquery_flags::{is_empty, is_one_row, of_existence},
 };
 use crate::{
     place::{self, Stands},
-    plan_error,
     refusal::Refusal,
 };
 
 /// The first such subquery of a plan, before it is rewritten or after that.
 pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Result<Option<Refusal>> {
     let mut found = super::find_expr(plan, |expr| {
-        let (subquery, written, stands) = match expr {
-            Expr::ScalarSubquery(subquery) => (subquery, Stands::Value, Stands::Value),
-            Expr::Exists(exists) => (&exists.subquery, Stands::Existence, Stands::Existence),
-            Expr::InSubquery(InSubquery { subquery, .. }) => (subquery, Stands::Members, Stands::Members),
-            Expr::SetComparison(SetComparison { subquery, .. }) => (subquery, Stands::Value, Stands::Members),
-            _ => return None,
+        let subquery = subquery_of(expr)?;
+        let (written, stands) = match expr {
+            Expr::Exists(_) => (Stands::Existence, Stands::Existence),
+            Expr::InSubquery(_) => (Stands::Members, Stands::Members),
+            Expr::SetComparison(_) => (Stands::Value, Stands::Members),
+            _ => (Stands::Value, Stands::Value),
         };
         let of_one = stands == Stands::Members && is_one_row(&subquery.subquery);
         let below = misjoined(subquery, if of_one { Stands::Value } else { stands })?;
         Some((below, written))
     })?;
-    plan.apply_with_subqueries(|node| {
-        for input in node.inputs() {
-            if let LogicalPlan::Subquery(lateral) = input {
-                found = found.or_else(|| Some((misjoined(lateral, Stands::Rows)?, Stands::Rows)));
-            }
-        }
-        if found.is_none() && refers_further(node)? {
-            found = Some((FURTHER, Stands::Existence));
-        }
-        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })
-    .map_err(|e| plan_error(&e))?;
+    if found.is_none() {
+        found = super::find_node(plan, |node| {
+            let lateral = node.inputs().into_iter().find_map(|input| match input {
+                LogicalPlan::Subquery(lateral) => misjoined(lateral, Stands::Rows),
+                _ => None,
+            });
+            Ok(match lateral {
+                Some(below) => Some((below, Stands::Rows)),
+                None => refers_further(node)?.then_some((FURTHER, Stands::Existence)),
+            })
+        })?;
+    }
     Ok(found.map(|(below, written)| Refusal {
         construct: format!("a subquery that refers to the row outside {below}"),
         place: statement.and_then(|statement| place::of_subquery(statement, written)),
@@ -79,14 +74,7 @@ fn refers_further(node: &LogicalPlan) -> PlanResult<bool> {
     let (mut further, input) = (false, merge_schema(&node.inputs()));
     node.apply_expressions(|expr| {
         expr.apply(|e| {
-            let subquery = match e {
-                Expr::ScalarSubquery(subquery) => Some(subquery),
-                Expr::Exists(exists) => Some(&exists.subquery),
-                Expr::InSubquery(membership) => Some(&membership.subquery),
-                Expr::SetComparison(comparison) => Some(&comparison.subquery),
-                _ => None,
-            };
-            let mut outside = subquery.into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
+            let mut outside = subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
             further |= outside.any(|e| outer_column(e).is_some_and(|column| !input.has_column(column)));
             Ok(TreeNodeRecursion::Continue)
         })

@@ -12,7 +12,7 @@ use conun_types::Result;
 use datafusion::{
     common::{
         DFSchemaRef, FunctionalDependencies,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TransformedResult, TreeNode},
     },
     error::Result as PlanResult,
     logical_expr::{
@@ -26,7 +26,7 @@ use datafusion::{
     },
 };
 
-use crate::{plan_error, refusal::Refusal};
+use crate::refusal::Refusal;
 
 /// Rules for logical plans.
 type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
@@ -127,18 +127,13 @@ impl RelationPlanner for Forget {
 /// A dataframe's aggregate that may have keys which nobody asked for: DataFusion adds what the others determine while a dataframe is made, and
 /// nothing can be forgotten of it before.
 pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&SqlStatement>) -> Result<Option<Refusal>> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Aggregate(aggregate) = node
-            && aggregate.group_expr.len() > 1
-            && determines(&aggregate.input)
-        {
-            found |= aggregate.input.exists(|below| Ok(is_misbelieved(below)))?;
+    let found = super::find_node(plan, |node| match node {
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.len() > 1 && determines(&aggregate.input) => {
+            Ok(aggregate.input.exists(|below| Ok(is_misbelieved(below)))?.then_some(()))
         }
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })
-    .map_err(|e| plan_error(&e))?;
-    Ok(found.then(|| Refusal {
+        _ => Ok(None),
+    })?;
+    Ok(found.map(|()| Refusal {
         construct: "an aggregate of a dataframe over an aggregate of joined or unnested rows".to_owned(),
         place: None,
         reason: "may be grouped by more columns than it was asked for",

@@ -178,17 +178,27 @@ fn find_operator<T>(
     Ok(found)
 }
 
-/// The first thing that `find` finds in the expressions of `plan`, subqueries included.
-fn find_expr<T>(plan: &LogicalPlan, find: impl Fn(&Expr) -> Option<T>) -> Result<Option<T>> {
+/// The first thing that `find` finds in the operators of `plan`, subqueries included.
+fn find_node<T>(plan: &LogicalPlan, mut find: impl FnMut(&LogicalPlan) -> PlanResult<Option<T>>) -> Result<Option<T>> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
+        found = find(node)?;
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })
+    .map_err(|e| plan_error(&e))?;
+    Ok(found)
+}
+
+/// The first thing that `find` finds in the expressions of `plan`, subqueries included.
+fn find_expr<T>(plan: &LogicalPlan, find: impl Fn(&Expr) -> Option<T>) -> Result<Option<T>> {
+    find_node(plan, |node| {
+        let mut found = None;
         node.apply_expressions(|expr| {
             expr.apply(|e| {
                 found = found.take().or_else(|| find(e));
                 Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })
-        })
+        })?;
+        Ok(found)
     })
-    .map_err(|e| plan_error(&e))?;
-    Ok(found)
 }

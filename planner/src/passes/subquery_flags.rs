@@ -28,7 +28,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-use super::correlated::{is_outside, is_subquery};
+use super::correlated::{is_outside, reaches_out};
 
 /// Most operators of a subquery that is told apart: one in another is there three times.
 const MOST_OPERATORS: usize = 1 << 10;
@@ -117,9 +117,7 @@ fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// An inner join whose conditions are on subqueries or on the row outside as a filter of it.
 fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
-    let joins = |condition: &Expr| {
-        !condition.exists(|e| Ok(is_subquery(e) || matches!(e, Expr::OuterReferenceColumn(..)))).unwrap_or(true)
-    };
+    let joins = |condition: &Expr| !reaches_out(condition);
     let Some(condition) = join.filter.as_ref().filter(|c| join.join_type == JoinType::Inner && !joins(c)) else {
         return Ok(Transformed::no(LogicalPlan::Join(join)));
     };
@@ -367,8 +365,7 @@ fn bounded(subquery: &Subquery) -> Result<()> {
 
 /// `value`, over columns of `input`, as a subquery refers to it; nothing where it refers further out itself.
 fn outer(value: &Expr, input: &DFSchema) -> Result<Option<Expr>> {
-    let further = value.exists(|e| Ok(is_subquery(e) || matches!(e, Expr::OuterReferenceColumn(..))))?;
-    if further {
+    if reaches_out(value) {
         return Ok(None);
     }
     let outer = value.clone().transform_up(|e| match e {

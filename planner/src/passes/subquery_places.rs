@@ -18,7 +18,7 @@ use datafusion::{
 };
 
 use super::correlated::{is_subquery, outer_column};
-use crate::{plan_error, refusal::Refusal};
+use crate::refusal::Refusal;
 
 /// The pass.
 #[derive(Debug)]
@@ -36,18 +36,12 @@ impl AnalyzerRule for SubqueryPlaces {
 
 /// The first subquery where no join can be made of it: one that refers to both sides of a join, or to what a sort does not see.
 pub(crate) fn refusal(plan: &LogicalPlan, _: Option<&Statement>) -> conun_types::Result<Option<Refusal>> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        if matches!(node, LogicalPlan::Join(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_)) {
-            node.apply_expressions(|expr| {
-                found |= expr.exists(|e| Ok(is_subquery(e)))?;
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-        }
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })
-    .map_err(|e| plan_error(&e))?;
-    Ok(found.then(|| Refusal {
+    let found = super::find_node(plan, |node| {
+        let joined_later = matches!(node, LogicalPlan::Join(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_));
+        let mut exprs = if joined_later { node.expressions() } else { Vec::new() }.into_iter();
+        Ok(exprs.any(|expr| expr.exists(|e| Ok(is_subquery(e))).unwrap_or(true)).then_some(()))
+    })?;
+    Ok(found.map(|()| Refusal {
         construct: "a subquery in a condition of an outer join, an order or a window".to_owned(),
         place: None,
         reason: "refers to what is not known there before",
