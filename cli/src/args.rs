@@ -115,7 +115,7 @@ pub(crate) struct Sql {
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(crate) max_error: Option<f64>,
     /// Most that each statement may cost, in tokens; more stops it (exit 5)
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     pub(crate) budget: Option<Amount>,
     /// Compute the answers, even those that the coordinator knows from earlier jobs
     #[arg(long)]

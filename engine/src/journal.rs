@@ -1,4 +1,4 @@
-//! The job journal: a file a job, written durably when the job ends, read back when the coordinator starts.
+//! The job journal: a file a job, written durably when the job begins and ends, read back when the coordinator starts.
 //!
 //! What it must not know: how jobs run. A job that was running when the coordinator died is found as `planned` or
 //! `running` and becomes `failed`: its requester runs it again.
@@ -132,8 +132,9 @@ impl Journal {
 fn interrupted(mut entry: Entry) -> Entry {
     if matches!(entry.record.state, JobState::Planned | JobState::Running) {
         entry.record.state = JobState::Failed;
-        entry.record.error =
-            Some(Error::unavailable("the coordinator stopped while it ran").with_hint("run the statement again"));
+        let pay = if entry.record.cost.is_some() { ": what it had accepted by then is paid" } else { "" };
+        let text = format!("the coordinator stopped while it ran{pay}");
+        entry.record.error = Some(Error::unavailable(text).with_hint("run the statement again"));
     }
     entry
 }

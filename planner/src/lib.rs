@@ -33,13 +33,31 @@ pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Er
         },
         other => other.message().into_owned(),
     };
-    let line = text.lines().next().unwrap_or_default().to_owned();
+    let line = text.lines().next().unwrap_or_default();
+    // Of functions that do not fit, it tells what each of their forms misses: the first will do.
+    let forms = line.strip_prefix("Internal error: ").and_then(|line| line.split_once(", errors: "));
+    let first = forms.and_then(|(_, forms)| forms.split("Error during planning: ").nth(1));
+    let line = first.map_or(line, |first| first.trim_end_matches(['.', ','])).to_owned();
     match root {
         E::Internal(_) | E::IoError(_) | E::External(_) | E::ExecutionJoin(_) => conun_types::Error::internal(line),
         E::ResourcesExhausted(_) => conun_types::Error::data(format!("out of memory: {line}"))
             .with_hint("ask for less at once: filter, aggregate or add a LIMIT"),
         E::SchemaError(schema, _) => with_columns(conun_types::Error::data(line), schema),
-        _ => conun_types::Error::data(line),
+        _ => hinted(conun_types::Error::data(line)),
+    }
+}
+
+/// What to write instead of what SQL has and DataFusion has not, by its words.
+const HINTS: [(&str, &str); 3] = [
+    ("Invalid function ", "SHOW FUNCTIONS lists them; those of windows need OVER (..)"),
+    ("Too many columns! The subquery", "compare each: exists (select 1 from u where u.x = t.x and u.y = t.y)"),
+    ("FETCH clause is not supported", "write LIMIT"),
+];
+
+fn hinted(error: conun_types::Error) -> conun_types::Error {
+    match HINTS.iter().find(|(words, _)| error.message.starts_with(words)) {
+        Some((_, hint)) if error.hint.is_none() => error.with_hint(*hint),
+        _ => error,
     }
 }
 

@@ -163,6 +163,14 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "join the tables of the two inner",
     ),
     (
+        "select k from t where k in (select l.k from small s join lateral (select u.k from small u where u.v = s.v) l on true where l.k = t.k)",
+        "a subquery that refers to the row outside and has LATERAL in it",
+        "in the place of LATERAL",
+    ),
+    ("select k from t where (k, v) in (select k, v from small)", "Too many columns", "exists (select"),
+    ("select lag(k) from t", "Invalid function 'lag'", "need OVER"),
+    ("select k from t fetch first 3 rows only", "FETCH clause", "LIMIT"),
+    (
         "select k from t where exists (select 1 from small s where s.k = t.k union all select 1 from small u where u.v = t.v)",
         "a subquery that refers to the row outside in a part of UNION",
         "join the tables",

@@ -80,10 +80,10 @@ pub struct Curve {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub nodes: u32,
     /// Tasks a node, in the mean [default: 1000].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub tasks_per_node: Option<u64>,
     /// Tasks in all [default: nodes times tasks a node].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub tasks: Option<u64>,
     /// Makes it another network, and another coordinator.
     #[arg(long, default_value_t = 1)]

@@ -70,8 +70,10 @@ impl FromStr for Amount {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            || Error::usage(format!("'{text}' is not an amount of tokens")).with_hint("write tokens as 12 or 0.000001");
+        let wrong = || {
+            Error::usage(format!("'{text}' is not an amount of tokens"))
+                .with_hint(format!("write tokens as 12 or 0.000001, with {DECIMALS} decimals at most"))
+        };
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         if !digits(whole) || !digits(part) || part.len() > DECIMALS || whole.is_empty() && part.is_empty() {

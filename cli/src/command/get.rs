@@ -15,14 +15,30 @@ pub(crate) async fn run(args: Get, context: &Context) -> Result<()> {
     let shards = client.shards(&args.table).await?;
     std::fs::create_dir_all(&args.dir)
         .map_err(|e| Error::from(e).context(format!("cannot create {}", args.dir.display())))?;
-    let mut files = Vec::new();
-    for shard in &shards {
-        let path = args.dir.join(format!("{}-{:05}.parquet", args.table, shard.index));
-        write(&path, &client.shard(&args.table, shard).await?)?;
-        files.push(path);
+    let files: Vec<PathBuf> =
+        shards.iter().map(|s| args.dir.join(format!("{}-{:05}.parquet", args.table, s.index))).collect();
+    refuse_others(&args, &files)?;
+    for (shard, path) in shards.iter().zip(&files) {
+        write(path, &client.shard(&args.table, shard).await?)?;
     }
     let (rows, bytes) = (shards.iter().map(|s| s.rows).sum(), shards.iter().map(|s| s.len).sum());
     report(&args, &files, rows, bytes)
+}
+
+/// Beside shards of an earlier version, who reads the whole folder would read a table that never was.
+fn refuse_others(args: &Get, files: &[PathBuf]) -> Result<()> {
+    let is_shard = |name: &str| {
+        let number = name.strip_prefix(&format!("{}-", args.table)).and_then(|rest| rest.strip_suffix(".parquet"));
+        number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    for file in std::fs::read_dir(&args.dir)? {
+        let path = file?.path();
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(is_shard) && !files.contains(&path) {
+            let text = format!("{} is of another version of table '{}'", path.display(), args.table);
+            return Err(Error::data(text).with_hint("remove it, or name another folder"));
+        }
+    }
+    Ok(())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

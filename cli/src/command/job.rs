@@ -35,7 +35,7 @@ async fn list(args: &Listing, context: &Context) -> Result<()> {
             state(job),
             format!("{:.2}", job.seconds),
             human::count(job.rows),
-            job.verified.clone(),
+            verified(job),
             shorten(&job.sql, 60),
         ]
     };
@@ -119,7 +119,7 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
         format!("sql       {}", shorten(&job.sql, 400)),
         format!("state     {} after {:.2} s", state(job), job.seconds),
         format!("rows      {}", human::count(job.rows)),
-        format!("verified  {}{}", job.verified, bound(job)),
+        format!("verified  {}{}", verified(job), bound(job)),
     ];
     lines.extend(job.cached.map(|job| format!("cached    answer of job {job}")));
     lines.extend(job.cost.map(|cost| format!("cost      {cost} tokens")));
@@ -132,6 +132,11 @@ fn print_job(job: &JobRecord, json: bool) -> Result<()> {
     lines.push(format!("receipts  {}\n", job.receipts));
     print::line(&lines.join("\n"))?;
     print::line(stages(job).trim_end())
+}
+
+/// What verified its answer; nothing did where it has none.
+fn verified(job: &JobRecord) -> String {
+    if job.state == JobState::Done { job.verified.clone() } else { "-".to_owned() }
 }
 
 /// How likely a task of it is wrong at most, after what verified it.

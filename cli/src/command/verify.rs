@@ -47,7 +47,7 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
         (false, true) => Some(on_chain(&args, &transcript, &verified).await?),
         _ => None,
     };
-    let outcome = replay::outcome(&disputes);
+    let outcome = replay::outcome(&disputes).and_then(|()| has_verdict(&verified, evidence.as_ref()));
     if args.listing.json {
         let (ok, skipped) = (outcome.is_ok(), disputes.iter().filter(|task| task.skipped.is_some()).count());
         return print::found(
@@ -61,6 +61,15 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
         lines.push(format!("to run them again: conun job evidence {} DIR, then conun job verify DIR", verified.job));
     }
     print::found(&lines.join("\n"), outcome)
+}
+
+/// Receipts of which none was accepted confirm nothing, unless their tasks are run again.
+fn has_verdict(verified: &Verified, evidence: Option<&Evidence>) -> Result<()> {
+    match verified.tasks {
+        0 if evidence.is_none() => Err(Error::verification("no task of the job has a verdict")
+            .with_hint("conun job show says how it ended; with its evidence, disputed tasks are run again")),
+        _ => Ok(()),
+    }
 }
 
 /// Anybody can sign a transcript of made-up tasks with keys of their own: only who knows the coordinator can tell.
@@ -113,11 +122,16 @@ fn tell(verified: &Verified, expected: bool, settled: Option<&OnChain>) -> Vec<S
     let mut lines = vec![
         format!("job        {}", verified.job),
         format!("receipts   {}: all hashes and signatures are good", human::count(verified.receipts as u64)),
-        format!(
-            "tasks      {}, each with {} or more nodes that agree",
-            human::count(verified.tasks as u64),
-            verified.votes
-        ),
+        match verified.tasks {
+            0 => "tasks      none has a verdict".to_owned(),
+            tasks => {
+                format!(
+                    "tasks      {}, each with {} or more nodes that agree",
+                    human::count(tasks as u64),
+                    verified.votes
+                )
+            }
+        },
         format!("units      {}", human::count(verified.units.0)),
         format!("cost       {} tokens", verified.cost),
     ];

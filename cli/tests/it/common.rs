@@ -94,8 +94,12 @@ impl Devnet {
 
     /// Kills node `index` as a power cut would.
     pub(crate) fn kill_node(&self, index: usize) {
-        let pid = self.status()["nodes"][index]["pid"].as_u64().expect("a pid");
-        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
+        kill(&self.status()["nodes"][index]);
+    }
+
+    /// The same for the coordinator.
+    pub(crate) fn kill_coordinator(&self) {
+        kill(&self.status()["coordinator"]);
     }
 
     /// Runs `conun` with this devnet's coordinator in the environment.
@@ -129,6 +133,11 @@ impl Drop for Devnet {
     fn drop(&mut self) {
         self.down();
     }
+}
+
+fn kill(process: &Value) {
+    let pid = process["pid"].as_u64().expect("a pid");
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
 }
 
 /// Parquet file of a flights table.

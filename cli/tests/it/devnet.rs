@@ -44,6 +44,9 @@ fn tables_queries_jobs_and_receipts() {
     stdout(&net.conun(&["get", "airlines", dir.to_str().unwrap()]));
     let sql = format!("select count(*) as n from '{}'", dir.join("airlines-00000.parquet").display());
     assert_eq!(stdout(&run(&["sql", "--format", "csv", "-c", &sql])), "n\n16\n");
+    stdout(&net.conun(&["get", "airlines", dir.to_str().unwrap()]));
+    std::fs::copy(dir.join("airlines-00000.parquet"), dir.join("airlines-00007.parquet")).unwrap();
+    assert_fails(&net.conun(&["get", "airlines", dir.to_str().unwrap()]), 3, &["airlines-00007", "another version"]);
 
     assert_eq!(net.csv("select sum(value) as s from generate_series(1, 9)"), "s\n45\n", "by the coordinator itself");
     let mixed = "select * from flights f join generate_series(1, 9) g on f.month = g.value";
@@ -121,6 +124,19 @@ fn everything_is_there_after_a_restart_even_without_the_coordinators_folder() {
     net.down();
     net.start(&[]);
     assert_eq!(net.last_job()["id"], job, "jobs are kept");
+    // Also what runs when the coordinator is killed.
+    let mut running = spawn(&net.url, "select count(*) from flights a join flights b on a.distance < b.distance");
+    while net.last_job()["state"] != "running" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    net.kill_coordinator();
+    running.wait().unwrap();
+    net.down();
+    net.start(&[]);
+    let interrupted = net.last_job();
+    assert_ne!(interrupted["id"], job);
+    assert_eq!(interrupted["state"], "failed");
+    assert_eq!(interrupted["error"]["message"], "the coordinator stopped while it ran");
     check_all_queries(&net);
     net.down();
     std::fs::remove_dir_all(net.dir.join("coordinator")).unwrap();

@@ -287,8 +287,7 @@ fn a_coordinator_that_is_killed_at_any_moment_pays_once_and_all() {
         stdout(&paid.conun(&["sql", "-q", "-c", QUERY]));
         let settle = conun_command(&paid, &["chain", "settle"]).spawn().expect("conun starts");
         std::thread::sleep(std::time::Duration::from_millis(15 * round));
-        let pid = paid.devnet.status()["coordinator"]["pid"].as_u64().expect("a pid").to_string();
-        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill").success());
+        paid.devnet.kill_coordinator();
         for mut child in [query, settle] {
             child.wait().expect("it ends");
         }

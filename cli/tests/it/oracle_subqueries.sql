@@ -98,3 +98,6 @@ select a.carrier from airlines a join airlines b on a.carrier = b.carrier and a.
 select carrier from airlines where carrier not in (select carrier from flights where dest = 'SEA')
 select a.carrier, l.origin from airlines a, lateral (select distinct f.origin from flights f where f.carrier = a.carrier) l
 select distinct carrier, origin from flights
+-- A value's name is not that of what stands beside it.
+select dest, count(*) from flights where hour = 5 group by dest order by (select count(*) from flights f where f.dest = flights.dest and f.day = 1), dest
+select g.dest, g.n "count(*)" from (select dest, count(*) n from flights where hour = 5 group by dest) g left join (select dest, count(*) c from flights where day = 1 group by dest) s on g.dest = s.dest order by coalesce(c, 0), g.dest

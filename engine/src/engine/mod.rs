@@ -56,7 +56,7 @@ use crate::{
 /// Batches of an answer that wait for their reader.
 const ANSWER_BUFFER: usize = 8;
 
-/// How often a running job is written down.
+/// How often a running job that is paid is written down.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 
 /// A coordinator.
@@ -506,14 +506,14 @@ impl Engine {
         self.cache.put(key, &Answer { job: job.id, verify, error_bound, blocks });
     }
 
-    /// Writes a job that is paid to the journal while it runs: should this process be killed, its bill can still be checked.
+    /// Writes a job to the journal while it runs: should this process be killed, it is not forgotten, and its bill can still be checked.
     async fn note_while_running(&self, job: &Job) -> std::convert::Infallible {
-        if self.parts.payments.is_none() {
-            return std::future::pending().await;
-        }
         loop {
             if let Err(error) = self.journal.save(&entry(job)) {
                 tracing::warn!(%error, job = %job.id, "the running job is not in the journal");
+            }
+            if self.parts.payments.is_none() {
+                return std::future::pending().await;
             }
             tokio::time::sleep(NOTED_EVERY).await;
         }

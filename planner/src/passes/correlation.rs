@@ -49,7 +49,7 @@ pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Resu
             });
             Ok(match lateral {
                 Some(below) => Some((below, Stands::Rows)),
-                None => refers_further(node)?.then_some((FURTHER, Stands::Existence)),
+                None => beyond_next(node)?.map(|below| (below, Stands::Existence)),
             })
         })?;
     }
@@ -59,31 +59,43 @@ pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Resu
         reason: "would be joined with other rows",
         instead: match below {
             FURTHER => "join the tables of the two inner queries, so that one subquery refers to it",
+            LATERAL => "join the tables in the place of LATERAL",
             LIMIT => "join rows that are numbered: row_number() over (partition by k order by x), where that is 1",
             _ => "join the tables, and aggregate or number rows after that",
         },
     }))
 }
 
-/// Whether a subquery among the expressions of `node` refers to columns that the inputs of `node` do not have.
-fn refers_further(node: &LogicalPlan) -> PlanResult<bool> {
+/// Whether a subquery among the expressions of `node` refers to columns that the inputs of `node` do not have: where it does.
+fn beyond_next(node: &LogicalPlan) -> PlanResult<Option<&'static str>> {
     // A sort may see columns that its input leaves out.
     if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
-        return Ok(false);
+        return Ok(None);
     }
-    let (mut further, input) = (false, merge_schema(&node.inputs()));
+    let (mut further, input) = (None, merge_schema(&node.inputs()));
     node.apply_expressions(|expr| {
         expr.apply(|e| {
-            let mut outside = subquery_of(e).into_iter().flat_map(|subquery| &subquery.outer_ref_columns);
-            further |= outside.any(|e| outer_column(e).is_some_and(|column| !input.has_column(column)));
+            let Some(subquery) = subquery_of(e) else { return Ok(TreeNodeRecursion::Continue) };
+            let beyond = |e: &&Expr| outer_column(e).is_some_and(|column| !input.has_column(column));
+            if let Some(beyond) = subquery.outer_ref_columns.iter().find(beyond) {
+                further = Some(if is_of_lateral(beyond, &subquery.subquery)? { LATERAL } else { FURTHER });
+            }
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
     Ok(further)
 }
 
+/// Whether it is what stands after LATERAL in `plan` that refers to `column`.
+fn is_of_lateral(column: &Expr, plan: &LogicalPlan) -> PlanResult<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(lateral) if lateral.outer_ref_columns.contains(column))))
+}
+
 /// Where no join is with the row that is meant.
 const FURTHER: &str = "beyond the next query";
+
+/// Where the conditions of two rows outside are taken for those of one.
+const LATERAL: &str = "and has LATERAL in it";
 
 /// Where several rows may be wanted of each.
 const LIMIT: &str = "below a limit";

@@ -95,23 +95,22 @@ fn checked(rows: &LogicalPlan) -> PlanResult<LogicalPlan> {
     one(rows, single_value().call(vec![first_column(rows)]))
 }
 
-/// A subquery of each row that gives one value by more than an aggregate, by that alone.
+/// A subquery of each row, its value worked out by aggregates alone, under a name that no column has beside which it is joined.
 fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     if let Some(First { rows, value, order }) = first(plan) {
         return one(rows, first_value(value, order)).map(Some);
     }
-    let named = |rows: &LogicalPlan, value: Expr| {
-        LogicalPlanBuilder::from(rows.clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
-    };
-    if let Some((one, value)) = unlimited(plan) {
-        return named(one, value);
-    }
-    let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) else {
+    let (rows, value) = if let Some((one, value)) = unlimited(plan) {
+        (one, value)
+    } else if let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) {
+        let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
+        (having.input.as_ref(), when(having.predicate.clone(), value).otherwise(null)?)
+    } else if let Some((aggregate @ LogicalPlan::Aggregate(_), value)) = unprojected(plan, first_column(plan)) {
+        (aggregate, value)
+    } else {
         return Ok(None);
     };
-    let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
-    let value = when(having.predicate.clone(), value).otherwise(null)?;
-    named(&having.input, value)
+    LogicalPlanBuilder::from(rows.clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
 }
 
 /// What stands below the projections at the top of `plan`, and `value`, which is of its columns, in terms of that.

@@ -99,6 +99,13 @@ impl Output {
         if on_terminal && format.is_binary() {
             return Err(Error::usage("this format would garble the terminal").with_hint("name a file with -o"));
         }
+        // Not after hours.
+        if let Some(folder) = args.output.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(Error::usage(format!("there is no folder {} to write to", folder.display())));
+        }
         let max_rows = args.max_rows.unwrap_or(if on_terminal { 100 } else { 0 });
         Ok(Self { format, file: args.output.clone(), written: false, max_rows, quiet: args.quiet })
     }
