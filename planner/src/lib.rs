@@ -11,7 +11,7 @@ mod session;
 mod statement;
 mod table;
 
-pub use passes::{corrected, false_dependencies::mark_alone, moment::at_moment, refusing};
+pub use passes::{corrected, false_dependencies::mark_alone, merged_keys::refuse_names, moment::at_moment, refusing};
 pub use place::Place;
 pub use refusal::Refusal;
 pub use session::{session_config, session_state};

@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 
 impl Place {
     /// Where the parser saw a token; line 0 is its word for "made up".
-    fn of(location: Location) -> Option<Self> {
+    pub(crate) fn of(location: Location) -> Option<Self> {
         (location.line > 0).then_some(Self { line: location.line, column: location.column })
     }
 

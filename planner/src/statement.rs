@@ -55,6 +55,9 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     if let Some(refusal) = passes::oversized::refusal(&plan, ast)? {
         return Err(refusal.into());
     }
+    if let Some(statement) = ast {
+        passes::merged_keys::refuse_names(&plan, statement)?;
+    }
     let reads = Reads::of(&plan)?;
     if reads.network && !explains(&plan) {
         if matches!(plan, LogicalPlan::Analyze(_)) {

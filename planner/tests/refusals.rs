@@ -167,6 +167,27 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "a subquery that refers to the row outside and has LATERAL in it",
         "in the place of LATERAL",
     ),
+    (
+        "select small.k from small join t on small.k = t.k join lateral (select small.v from small where small.k = t.v) l on l.v <= small.v",
+        "a subquery that refers to the row outside by a column of one name with its own",
+        "join the tables",
+    ),
+    (
+        "select t.k, l.n from t, lateral (select count(*) n, 7 c from small s where s.k = t.k) l",
+        "a subquery that refers to the row outside and gives a constant beside an aggregate",
+        "join the tables",
+    ),
+    (
+        "select k from t right join small using (k)",
+        "'k' of an outer join by USING or NATURAL (line 1, column 8) would be NULL",
+        "coalesce(t.k, s.k)",
+    ),
+    ("select * from t left join small using (k)", "'k' of an outer join by USING or NATURAL would be NULL", "with ON"),
+    (
+        "select v from t where exists (select 1 from small s join small u using (k) where v = 2)",
+        "'v' in a subquery (line 1, column 82) is a column of several tables there",
+        "with its table",
+    ),
     ("select k from t where (k, v) in (select k, v from small)", "Too many columns", "exists (select"),
     ("select lag(k) from t", "Invalid function 'lag'", "need OVER"),
     ("select k from t fetch first 3 rows only", "FETCH clause", "LIMIT"),
@@ -238,6 +259,10 @@ async fn what_the_coordinator_computes_itself_has_an_end() {
 
 /// What people write all the time, and what is easily mistaken for a refused construct.
 const PLANNED: &[&str] = &[
+    "select k, small.v from t left join small using (k) where small.v is null",
+    "select * from small left join t using (k)",
+    "select t.k, small.v from t full join small using (k)",
+    "select t.v from t where exists (select 1 from small s join small u using (k) where s.v = t.v)",
     "select repeat(name, 2000000000), lpad(name, 20), repeat('x', 1000000), range(1000), range(k, 9000000000) from t",
     "select unnest(generate_series(timestamp '2024-01-01', timestamp '2024-12-31', interval '1 month')) as m, k from t",
     "select range(date '1900-01-01', date '2100-01-01', interval '1 day') from t",

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
         (false, true) => Some(on_chain(&args, &transcript, &verified).await?),
         _ => None,
     };
-    let outcome = replay::outcome(&disputes).and_then(|()| has_verdict(&verified, evidence.as_ref()));
+    let outcome = replay::outcome(&disputes).and_then(|()| has_verdict(&verified, &disputes));
     if args.listing.json {
         let (ok, skipped) = (outcome.is_ok(), disputes.iter().filter(|task| task.skipped.is_some()).count());
         return print::found(
@@ -63,11 +63,13 @@ pub(crate) async fn run(args: VerifyJob, context: &Context) -> Result<()> {
     print::found(&lines.join("\n"), outcome)
 }
 
-/// Receipts of which none was accepted confirm nothing, unless their tasks are run again.
-fn has_verdict(verified: &Verified, evidence: Option<&Evidence>) -> Result<()> {
+/// Receipts of which none was accepted confirm nothing, unless a task of theirs was run again.
+fn has_verdict(verified: &Verified, disputes: &[Replayed]) -> Result<()> {
     match verified.tasks {
-        0 if evidence.is_none() => Err(Error::verification("no task of the job has a verdict")
-            .with_hint("conun job show says how it ended; with its evidence, disputed tasks are run again")),
+        0 if disputes.iter().all(|task| task.skipped.is_some()) => {
+            Err(Error::verification("no task of the job has a verdict")
+                .with_hint("conun job show says how it ended; with its evidence, disputed tasks are run again"))
+        }
         _ => Ok(()),
     }
 }

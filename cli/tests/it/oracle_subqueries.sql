@@ -101,3 +101,28 @@ select distinct carrier, origin from flights
 -- A value's name is not that of what stands beside it.
 select dest, count(*) from flights where hour = 5 group by dest order by (select count(*) from flights f where f.dest = flights.dest and f.day = 1), dest
 select g.dest, g.n "count(*)" from (select dest, count(*) n from flights where hour = 5 group by dest) g left join (select dest, count(*) c from flights where day = 1 group by dest) s on g.dest = s.dest order by coalesce(c, 0), g.dest
+-- A value is NULL where its subquery has no rows, whatever is true of the rows.
+select carrier, coalesce((select count(*) from flights f where f.carrier = a.carrier and f.dest = 'SEA' group by f.carrier), 0) n from airlines a
+select a.carrier, coalesce(n, 0) n from airlines a left join (select carrier c, count(*) n from flights where dest = 'SEA' group by carrier) s on a.carrier = c
+select carrier, (select 1 from flights f where f.carrier = a.carrier and f.dest = 'SEA' limit 1) is null n from airlines a
+select a.carrier, c is null n from airlines a left join (select distinct carrier c from flights where dest = 'SEA') s on a.carrier = c
+select carrier, x is null n, x = x e from (select carrier, (select 1 from flights where month = 13 limit 1) x from airlines) q
+select carrier, true n, cast(null as boolean) e from airlines
+select carrier from airlines where 1 not in (select (select 1 from flights where month = 13))
+select carrier from airlines where carrier = ''
+select carrier, coalesce((select count(*) from flights having count(*) > 1000000), -1) n from airlines
+select carrier, -1 n from airlines
+select distinct exists (select 1 from flights f where f.carrier = a.carrier and f.dest = 'SEA') e from airlines a union select false
+select e from (values (true), (false)) v(e)
+-- What is the same for all rows is not NULL where there are none.
+select carrier, (select q.k from (select max(hour) n, 7 k from flights f where f.carrier = a.carrier and f.dest = 'SEA') q) k from airlines a
+select carrier, 7 k from airlines
+select carrier from airlines a where 1 in (select 1 from (select count(*) n from flights f where f.carrier = a.carrier and f.month = 13) q)
+select carrier from airlines
+-- Keys after LATERAL, and rows that are counted.
+select count(*) n from (select * from flights where day = 1) f join lateral (select hour, temp from weather w where w.origin = f.origin and w.day = f.day) l using (hour)
+select count(*) n from flights f join weather w on w.origin = f.origin and w.day = f.day and w.hour = f.hour where f.day = 1
+select origin, count(*) n from (select origin from flights where day = 1 except all select origin from flights where day = 1 and hour < 12) s group by origin
+select origin, a - b n from (select origin, sum(case when day = 1 then 1 else 0 end) a, sum(case when day = 1 and hour < 12 then 1 else 0 end) b from flights group by origin) s
+select origin, count(*) n from (select origin from flights where day = 1 intersect all select origin from flights where day = 2) s group by origin
+select origin, case when a < b then a else b end n from (select origin, sum(case when day = 1 then 1 else 0 end) a, sum(case when day = 2 then 1 else 0 end) b from flights group by origin) s

@@ -508,11 +508,16 @@ impl Engine {
 
     /// Writes a job to the journal while it runs: should this process be killed, it is not forgotten, and its bill can still be checked.
     async fn note_while_running(&self, job: &Job) -> std::convert::Infallible {
+        let paid = self.parts.payments.is_some();
+        if !paid {
+            // Most jobs end sooner, and need not wait for the disk twice.
+            tokio::time::sleep(NOTED_EVERY).await;
+        }
         loop {
             if let Err(error) = self.journal.save(&entry(job)) {
                 tracing::warn!(%error, job = %job.id, "the running job is not in the journal");
             }
-            if self.parts.payments.is_none() {
+            if !paid {
                 return std::future::pending().await;
             }
             tokio::time::sleep(NOTED_EVERY).await;

@@ -8,7 +8,7 @@
 use conun_types::Result;
 use datafusion::{
     common::{
-        JoinType,
+        Column, JoinType,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
     error::Result as PlanResult,
@@ -49,6 +49,7 @@ pub(crate) fn refusal(plan: &LogicalPlan, statement: Option<&Statement>) -> Resu
             });
             Ok(match lateral {
                 Some(below) => Some((below, Stands::Rows)),
+                None if is_taken_for_own(node)? => Some((OF_ONE_NAME, Stands::Rows)),
                 None => beyond_next(node)?.map(|below| (below, Stands::Existence)),
             })
         })?;
@@ -76,9 +77,9 @@ fn beyond_next(node: &LogicalPlan) -> PlanResult<Option<&'static str>> {
     node.apply_expressions(|expr| {
         expr.apply(|e| {
             let Some(subquery) = subquery_of(e) else { return Ok(TreeNodeRecursion::Continue) };
-            let beyond = |e: &&Expr| outer_column(e).is_some_and(|column| !input.has_column(column));
-            if let Some(beyond) = subquery.outer_ref_columns.iter().find(beyond) {
-                further = Some(if is_of_lateral(beyond, &subquery.subquery)? { LATERAL } else { FURTHER });
+            let mut outside = subquery.outer_ref_columns.iter().filter_map(outer_column);
+            if let Some(column) = outside.find(|column| !input.has_column(column)) {
+                further = further.or(Some(if is_of_lateral(column, &subquery.subquery)? { LATERAL } else { FURTHER }));
             }
             Ok(TreeNodeRecursion::Continue)
         })
@@ -87,8 +88,10 @@ fn beyond_next(node: &LogicalPlan) -> PlanResult<Option<&'static str>> {
 }
 
 /// Whether it is what stands after LATERAL in `plan` that refers to `column`.
-fn is_of_lateral(column: &Expr, plan: &LogicalPlan) -> PlanResult<bool> {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(lateral) if lateral.outer_ref_columns.contains(column))))
+fn is_of_lateral(column: &Column, plan: &LogicalPlan) -> PlanResult<bool> {
+    let refers =
+        |lateral: &Subquery| lateral.outer_ref_columns.iter().filter_map(outer_column).any(|outer| outer == column);
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(lateral) if refers(lateral))))
 }
 
 /// Where no join is with the row that is meant.
@@ -129,7 +132,8 @@ fn misjoined(subquery: &Subquery, stands: Stands) -> Option<&'static str> {
         }
         Stands::Members => moved_above(plan, stands, true).or_else(|| beside_limit(plan)),
         Stands::Rows => {
-            moved_above(plan, stands, true).or_else(|| beside_aggregate(plan)).or_else(|| of_one_name(subquery))
+            let beside = || beside_aggregate(plan).or_else(|| beside_constant(plan));
+            moved_above(plan, stands, true).or_else(beside).or_else(|| of_one_name(subquery))
         }
     }
 }
@@ -215,9 +219,39 @@ fn met_later(plan: &LogicalPlan, sought: fn(&LogicalPlan) -> bool, met: &mut boo
     found || *met && sought(plan)
 }
 
+/// A constant beside an aggregate without keys, after LATERAL: DataFusion gives NULL for it where there is nothing to aggregate.
+fn beside_constant(rows: &LogicalPlan) -> Option<&'static str> {
+    let mut below = rows;
+    let mut constants = false;
+    while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) = below {
+        if let LogicalPlan::Projection(projection) = below {
+            constants |= !projection.expr.iter().all(Expr::any_column_refs);
+        }
+        below = below.inputs().into_iter().next()?;
+    }
+    (constants && is_one_row(below)).then_some("and gives a constant beside an aggregate")
+}
+
+/// Rows that have a column of the full name of one of the row outside.
+const OF_ONE_NAME: &str = "by a column of one name with its own";
+
+/// Whether `node` joins what stands after LATERAL by columns of the row outside that tables in it have, too.
+fn is_taken_for_own(node: &LogicalPlan) -> PlanResult<bool> {
+    let LogicalPlan::Join(join) = node else { return Ok(false) };
+    let rows = match join.right.as_ref() {
+        LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
+        rows => rows,
+    };
+    let LogicalPlan::Subquery(lateral) = rows else { return Ok(false) };
+    let conditions = join.filter.iter().chain(join.on.iter().map(|(outside, _)| outside));
+    let outside: Vec<&Column> =
+        conditions.flat_map(Expr::column_refs).filter(|column| join.left.schema().has_column(column)).collect();
+    lateral.subquery.exists(|below| Ok(outside.iter().any(|column| below.schema().has_column(column))))
+}
+
 /// Whether rows after LATERAL have a column of the full name of one of the row outside.
 fn of_one_name(rows: &Subquery) -> Option<&'static str> {
     let given = rows.subquery.schema();
     let both = |expr: &Expr| outer_column(expr).is_some_and(|column| given.has_column(column));
-    rows.outer_ref_columns.iter().any(both).then_some("by a column of one name with its own")
+    rows.outer_ref_columns.iter().any(both).then_some(OF_ONE_NAME)
 }

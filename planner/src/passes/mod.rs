@@ -8,9 +8,12 @@
 //! | [`window_distinct`] | logical plans | the same over windows, by sorting afterwards; refuses what cannot be sorted so |
 //! | [`window_words`] | logical plans | functions that plans do not lose say `FILTER` and `IGNORE NULLS` over windows |
 //! | [`single_row`] | logical plans | subqueries that stand for a value fail where they give several; refuses those of each row without an aggregate |
+//! | [`nullability`] | logical plans | what is made of such values may be NULL where they may |
 //! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` that are no condition by themselves become counts |
 //! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
 //! | [`outer_columns`] | logical plans | what subqueries compare with the row outside is told apart by name |
+//! | [`set_rows`] | logical plans | `EXCEPT ALL` and `INTERSECT ALL` count equal rows |
+//! | [`merged_keys`] | statements | refuses names that are taken for another column: keys of outer joins by `USING`, ambiguous ones in subqueries |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
@@ -28,13 +31,16 @@ pub(crate) mod correlation;
 pub(crate) mod distinct_order;
 pub(crate) mod false_dependencies;
 mod false_equivalences;
+pub(crate) mod merged_keys;
 pub(crate) mod moment;
+mod nullability;
 pub(crate) mod outer_columns;
 pub(crate) mod oversized;
 pub(crate) mod recursion;
 mod refused;
 mod rows_of_none;
 pub(crate) mod runnable;
+mod set_rows;
 pub(crate) mod single_row;
 pub(crate) mod subquery_flags;
 pub(crate) mod subquery_places;
@@ -82,8 +88,13 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     let wrong = |plan: &LogicalPlan| first_of(WRONG, plan, None);
     let mut analyzer: Vec<Analysis> = vec![Arc::new(Refused { name: "wrong", check: wrong })];
     analyzer.extend(Analyzer::new().rules);
+    analyzer.push(Arc::new(set_rows::SetRows));
+    // The flags go by whether values may be NULL, and are made of other values.
+    analyzer.push(Arc::new(single_row::SingleRow));
+    analyzer.push(Arc::new(nullability::Nullability));
     analyzer.push(Arc::new(subquery_flags::SubqueryFlags));
     analyzer.push(Arc::new(single_row::SingleRow));
+    analyzer.push(Arc::new(nullability::Nullability));
     analyzer.push(Arc::new(outer_columns::OuterColumns));
     // What the passes make of subqueries must be joined rightly, too.
     analyzer.push(Arc::new(Refused { name: "misjoined", check: |plan| first_of(&[correlation::refusal], plan, None) }));

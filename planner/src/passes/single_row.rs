@@ -2,8 +2,11 @@
 //!
 //! The execution profile has them joined, as one task shares no memory with another. DataFusion then joins every row that they
 //! give, where SQL wants an error: an aggregate around them says so. Those that refer to the row outside cannot have one, as a row that
-//! nobody refers to would fail: they need an aggregate of their own, and are refused without. One is given to those that take the first row, and
-//! `HAVING`, which would be left out where it is true of no rows, becomes a case of their value.
+//! nobody refers to would fail: they need an aggregate of their own, and are refused without. One is given to those that take the first row or are
+//! of one key, so that it is known of their value that it may be NULL, and `HAVING`, which would be left out where it is true of no rows, becomes
+//! a case of their value.
+
+use std::borrow::Cow;
 
 use conun_functions::aggregate::single_value;
 use conun_types::Result;
@@ -14,6 +17,7 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     error::Result as PlanResult,
+    functions::core::expr_fn::nullif,
     functions_aggregate::expr_fn::first_value,
     logical_expr::{Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, when},
     optimizer::AnalyzerRule,
@@ -21,7 +25,7 @@ use datafusion::{
 };
 
 use super::{
-    correlated::{compared, on_row_outside},
+    correlated::{compared, on_row_outside, reaches_out},
     subquery_flags::is_one_row,
 };
 use crate::{
@@ -45,8 +49,9 @@ impl AnalyzerRule for SingleRow {
         super::rewrite_exprs(plan, |expr| {
             let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
             let plan = match is_correlated(subquery) {
+                true if let Some(value) = constant(&subquery.subquery) => return Ok(Transformed::yes(value)),
                 true => aggregated(&subquery.subquery)?,
-                false if gives_one(&subquery.subquery) => None,
+                false if gives_a_row(&subquery.subquery) => None,
                 false => Some(checked(&subquery.subquery)?),
             };
             Ok(match plan {
@@ -80,6 +85,25 @@ fn gives_one(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Whether it is certain that `plan` gives one row.
+fn gives_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        LogicalPlan::Values(values) => values.values.len() == 1,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().into_iter().all(gives_a_row)
+        }
+        other => is_one_row(other),
+    }
+}
+
+/// The value of a subquery of each row that always gives a row, where it is not of that row: DataFusion would say NULL where an aggregate has
+/// no rows.
+fn constant(plan: &LogicalPlan) -> Option<Expr> {
+    let (one, value) = unprojected(plan, first_column(plan))?;
+    (is_one_row(one) && !value.any_column_refs() && !reaches_out(&value)).then_some(value)
+}
+
 /// Whether the rows of `input` that belong to one row outside have one `key`: a condition says that it equals something of that row.
 fn is_fixed(key: &Expr, input: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = input else { return false };
@@ -101,16 +125,23 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
         return one(rows, first_value(value, order)).map(Some);
     }
     let (rows, value) = if let Some((one, value)) = unlimited(plan) {
-        (one, value)
-    } else if let Some((having, value)) = having(plan).filter(|(having, _)| !having.predicate.contains_outer()) {
+        (Cow::Borrowed(one), value)
+    } else if let Some((having, value)) = having(plan) {
         let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
-        (having.input.as_ref(), when(having.predicate.clone(), value).otherwise(null)?)
-    } else if let Some((aggregate @ LogicalPlan::Aggregate(_), value)) = unprojected(plan, first_column(plan)) {
-        (aggregate, value)
+        match having.predicate.contains_outer() {
+            // It is left to the join: the value is only said to be NULL at times.
+            true => (Cow::Owned(LogicalPlan::Filter(having.clone())), nullif(value, null)),
+            false => (Cow::Borrowed(having.input.as_ref()), when(having.predicate.clone(), value).otherwise(null)?),
+        }
     } else {
-        return Ok(None);
+        match unprojected(plan, first_column(plan)) {
+            Some((one, value)) if is_one_row(one) => (Cow::Borrowed(one), value),
+            // There may be none.
+            Some((rows, value)) if gives_one(plan) => return self::one(rows, first_value(value, Vec::new())).map(Some),
+            _ => return Ok(None),
+        }
     };
-    LogicalPlanBuilder::from(rows.clone()).project(vec![value.alias(VALUE)])?.build().map(Some)
+    LogicalPlanBuilder::from(rows.into_owned()).project(vec![value.alias(VALUE)])?.build().map(Some)
 }
 
 /// What stands below the projections at the top of `plan`, and `value`, which is of its columns, in terms of that.

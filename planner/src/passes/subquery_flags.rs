@@ -114,9 +114,15 @@ fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// An inner join whose conditions are on subqueries or on the row outside as a filter of it.
+/// An inner join whose conditions are on subqueries or on the row outside as a filter of it. Of what stands after LATERAL DataFusion knows
+/// no keys, only conditions.
 fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
+    if !join.on.is_empty() && is_lateral(&join.right) {
+        let keys = join.on.drain(..).map(|(left, right)| left.eq(right));
+        join.filter = conjunction(keys.chain(join.filter.take()));
+        return Ok(Transformed::yes(LogicalPlan::Join(join)));
+    }
     let joins = |condition: &Expr| !reaches_out(condition);
     let Some(condition) = join.filter.as_ref().filter(|c| join.join_type == JoinType::Inner && !joins(c)) else {
         return Ok(Transformed::no(LogicalPlan::Join(join)));
@@ -129,6 +135,15 @@ fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         plan = plan.filter(condition)?;
     }
     plan.build().map(Transformed::yes)
+}
+
+/// Whether `side` of a join stands after LATERAL.
+fn is_lateral(side: &LogicalPlan) -> bool {
+    match side {
+        LogicalPlan::Subquery(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => is_lateral(&alias.input),
+        _ => false,
+    }
 }
 
 /// What says the same of one row, and `EXISTS` without what does not matter to it.
@@ -232,7 +247,10 @@ fn counted_existence(expr: Expr) -> Result<Transformed<Expr>> {
     let (subquery, reached) = without_outer_conditions(exists.subquery)?;
     bounded(&subquery)?;
     let some = Told::ByCounts.some(&subquery, None)?;
-    let some = reached.into_iter().fold(some, Expr::and).is_true();
+    let some = match reached {
+        Some(reached) => some.and(when(reached, lit(true)).otherwise(lit(false))?),
+        None => some,
+    };
     Ok(Transformed::yes(if exists.negated { !some } else { some }))
 }
 
@@ -245,7 +263,7 @@ fn compared_with_rows(expr: Expr, input: &DFSchema, told: Told) -> Result<Transf
         _ => None,
     };
     match (expr, value) {
-        (Expr::InSubquery(membership), Some(value)) => is_in(membership, value, input, told).map(Transformed::yes),
+        (Expr::InSubquery(membership), Some(value)) => is_in(membership, value, told).map(Transformed::yes),
         (Expr::SetComparison(comparison), Some(value)) => is_so(comparison, value, told).map(Transformed::yes),
         (expr, _) => Ok(Transformed::no(expr)),
     }
@@ -264,8 +282,7 @@ fn is_so(comparison: SetComparison, value: Expr, told: Told) -> Result<Expr> {
 
 /// `membership` as SQL has it: NULL where the value is not among the rows, and one of both is NULL. `value` is its value as the
 /// subquery sees it.
-fn is_in(membership: InSubquery, value: Expr, input: &DFSchema, told: Told) -> Result<Expr> {
-    let nullable = Expr::InSubquery(membership.clone()).nullable(input)?;
+fn is_in(membership: InSubquery, value: Expr, told: Told) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = membership;
     let (subquery, reached) = without_outer_conditions(subquery)?;
     bounded(&subquery)?;
@@ -280,8 +297,6 @@ fn is_in(membership: InSubquery, value: Expr, input: &DFSchema, told: Told) -> R
         Some(reached) => when(reached, found).otherwise(lit(false))?,
         None => found,
     };
-    // As nullable as what it stands for.
-    let found = if nullable { found } else { found.is_true() };
     Ok(if negated { !found } else { found })
 }
 

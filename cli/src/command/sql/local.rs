@@ -5,6 +5,7 @@ use datafusion::{
     error::DataFusionError,
     execution::SessionStateBuilder,
     prelude::{DataFrame, SessionConfig, SessionContext},
+    sql::parser::Statement,
 };
 use futures::{StreamExt, TryStreamExt};
 
@@ -26,7 +27,11 @@ impl Local {
         let state = self.session.state();
         let mut statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
         conun_planner::mark_alone(&mut statement);
-        self.session.execute_logical_plan(state.statement_to_plan(statement).await?).await
+        let plan = state.statement_to_plan(statement.clone()).await?;
+        if let Statement::Statement(sql) = &statement {
+            conun_planner::refuse_names(&plan, sql).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        self.session.execute_logical_plan(plan).await
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer> {
@@ -49,13 +54,7 @@ fn explain(error: &DataFusionError, sql: &str) -> Error {
         return problem;
     }
     let mut plain = conun_planner::plan_error(error);
-    let root = error.find_root();
-    plain.message = match root {
-        DataFusionError::SQL(error, _) => error.to_string(),
-        DataFusionError::ResourcesExhausted(_) => plain.message.clone(),
-        other => other.message().lines().next().unwrap_or_default().to_owned(),
-    };
-    if matches!(root, DataFusionError::IoError(_) | DataFusionError::External(_)) {
+    if matches!(error.find_root(), DataFusionError::IoError(_) | DataFusionError::External(_)) {
         plain.kind = ErrorKind::Data;
     }
     if plain.hint.is_none() && plain.message.contains("table '") && plain.message.contains("not found") {
