@@ -37,6 +37,7 @@ pub fn register_names(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udaf(aggregate::filtered(&function))?;
     }
     registry.register_udaf(aggregate::single_value())?;
+    registry.register_udf(scalar::similar::similar_regex())?;
     Ok(())
 }
 

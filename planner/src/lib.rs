@@ -10,6 +10,7 @@ mod refusal;
 mod session;
 mod statement;
 mod table;
+mod written;
 
 pub use passes::{corrected, false_dependencies::mark_alone, merged_keys::refuse_names, moment::at_moment, refusing};
 pub use place::Place;
@@ -17,6 +18,7 @@ pub use refusal::Refusal;
 pub use session::{session_config, session_state};
 pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, physical_plan, placement, sized};
 pub use table::{SHARD_STORE, Shard, ShardTable};
+pub use written::as_meant;
 
 use datafusion::common::SchemaError;
 

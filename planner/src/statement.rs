@@ -17,6 +17,7 @@ use crate::{
     place, plan_error,
     refusal::Refusal,
     table::ShardTable,
+    written,
 };
 
 /// Where a statement runs.
@@ -35,7 +36,8 @@ pub enum Placement {
 /// that cannot be reproduced.
 pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
+    let mut statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
+    written::as_meant(&mut statement);
     // Before planning: it would complain of tables that the statement is about to make.
     if !is_query(&statement) {
         return Err(no_query(&statement, sql));

@@ -188,6 +188,26 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "'v' in a subquery (line 1, column 82) is a column of several tables there",
         "with its table",
     ),
+    (
+        "select sum(v) over (w order by k) from t window w as (partition by name)",
+        "a window that is made of another (line 1, column 21)",
+        "PARTITION BY",
+    ),
+    (
+        "select k from t window w as (partition by k), x as (w order by v)",
+        "a window that is made of another (line 1, ",
+        "out",
+    ),
+    (
+        "select s.v from t right join small using (k) join (values (1, 2)) s(k, v) using (k)",
+        "'k' of an outer join by USING or NATURAL would be NULL",
+        "with ON",
+    ),
+    (
+        "select l.n from t, lateral (select coalesce(7, max(s.v)) n from small s where s.k = t.k) l",
+        "a subquery that refers to the row outside and gives a constant beside an aggregate",
+        "join the tables",
+    ),
     ("select k from t where (k, v) in (select k, v from small)", "Too many columns", "exists (select"),
     ("select lag(k) from t", "Invalid function 'lag'", "need OVER"),
     ("select k from t fetch first 3 rows only", "FETCH clause", "LIMIT"),
@@ -261,6 +281,8 @@ async fn what_the_coordinator_computes_itself_has_an_end() {
 const PLANNED: &[&str] = &[
     "select k, small.v from t left join small using (k) where small.v is null",
     "select * from small left join t using (k)",
+    "with m as (select k from small) select t.k from t where exists (select 1 from small s join m on s.k = m.k where m.k = t.k)",
+    "select coalesce(t.k, small.k) k from t full join small using (k) order by k",
     "select t.k, small.v from t full join small using (k)",
     "select t.v from t where exists (select 1 from small s join small u using (k) where s.v = t.v)",
     "select repeat(name, 2000000000), lpad(name, 20), repeat('x', 1000000), range(1000), range(k, 9000000000) from t",

@@ -27,7 +27,7 @@ pub fn shuffle_partitions(bytes: u64) -> usize {
 }
 
 /// Name and version, for people.
-pub const NAME: &str = "conun-7";
+pub const NAME: &str = "conun-8";
 
 /// How floats are summed and which libm computes: `conun_functions::VERSION` (a test in executor/ compares them). Sums
 /// are exact until one last rounding; DataFusion's own follow the order of rows and the width of vectors.

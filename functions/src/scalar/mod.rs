@@ -11,6 +11,7 @@
 
 pub mod function;
 pub mod log;
+pub mod similar;
 pub mod udf;
 
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use datafusion::{
 use super::{
     correlated::{compared, on_row_outside, outer_column, refers, subquery_of},
     rows_of_none::gives_row_of_none,
-    single_row::{first, having, unlimited},
+    single_row::{first, having, simplified, unlimited},
     subquery_flags::{is_empty, is_one_row, of_existence},
 };
 use crate::{
@@ -225,7 +225,8 @@ fn beside_constant(rows: &LogicalPlan) -> Option<&'static str> {
     let mut constants = false;
     while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) = below {
         if let LogicalPlan::Projection(projection) = below {
-            constants |= !projection.expr.iter().all(Expr::any_column_refs);
+            let simplified = |expr: &Expr| simplified(expr.clone(), &projection.input);
+            constants |= projection.expr.iter().any(|expr| !simplified(expr).is_ok_and(|expr| expr.any_column_refs()));
         }
         below = below.inputs().into_iter().next()?;
     }

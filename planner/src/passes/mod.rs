@@ -12,6 +12,7 @@
 //! | [`subquery_flags`] | logical plans | `EXISTS` and `IN (select ..)` that are no condition by themselves become counts |
 //! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
 //! | [`outer_columns`] | logical plans | what subqueries compare with the row outside is told apart by name |
+//! | [`similar`] | logical plans | `SIMILAR TO` becomes the regular expression that it means |
 //! | [`set_rows`] | logical plans | `EXCEPT ALL` and `INTERSECT ALL` count equal rows |
 //! | [`merged_keys`] | statements | refuses names that are taken for another column: keys of outer joins by `USING`, ambiguous ones in subqueries |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
@@ -41,6 +42,7 @@ mod refused;
 mod rows_of_none;
 pub(crate) mod runnable;
 mod set_rows;
+mod similar;
 pub(crate) mod single_row;
 pub(crate) mod subquery_flags;
 pub(crate) mod subquery_places;
@@ -87,8 +89,8 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     logical[pushes] = Arc::new(rows_of_none::PushDown::default());
     let wrong = |plan: &LogicalPlan| first_of(WRONG, plan, None);
     let mut analyzer: Vec<Analysis> = vec![Arc::new(Refused { name: "wrong", check: wrong })];
+    analyzer.push(Arc::new(similar::Similar));
     analyzer.extend(Analyzer::new().rules);
-    analyzer.push(Arc::new(set_rows::SetRows));
     // The flags go by whether values may be NULL, and are made of other values.
     analyzer.push(Arc::new(single_row::SingleRow));
     analyzer.push(Arc::new(nullability::Nullability));
@@ -98,6 +100,7 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     analyzer.push(Arc::new(outer_columns::OuterColumns));
     // What the passes make of subqueries must be joined rightly, too.
     analyzer.push(Arc::new(Refused { name: "misjoined", check: |plan| first_of(&[correlation::refusal], plan, None) }));
+    analyzer.push(Arc::new(set_rows::SetRows));
     analyzer.push(Arc::new(subquery_places::SubqueryPlaces));
     analyzer
         .push(Arc::new(Refused { name: "misplaced", check: |plan| first_of(&[subquery_places::refusal], plan, None) }));

@@ -6,7 +6,7 @@
 //! of one key, so that it is known of their value that it may be NULL, and `HAVING`, which would be left out where it is true of no rows, becomes
 //! a case of their value.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use conun_functions::aggregate::single_value;
 use conun_types::Result;
@@ -19,8 +19,11 @@ use datafusion::{
     error::Result as PlanResult,
     functions::core::expr_fn::nullif,
     functions_aggregate::expr_fn::first_value,
-    logical_expr::{Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, when},
-    optimizer::AnalyzerRule,
+    logical_expr::{
+        Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, SortExpr, Subquery, lit, simplify::SimplifyContext,
+        when,
+    },
+    optimizer::{AnalyzerRule, simplify_expressions::ExprSimplifier},
     sql::sqlparser::ast::Statement,
 };
 
@@ -32,6 +35,9 @@ use crate::{
     place::{self, Stands},
     refusal::Refusal,
 };
+
+/// How often a value is simplified: as long as it gets simpler.
+const MOST_CYCLES: u32 = 16;
 
 /// How a value is called.
 const VALUE: &str = "__value";
@@ -48,16 +54,12 @@ impl AnalyzerRule for SingleRow {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> PlanResult<LogicalPlan> {
         super::rewrite_exprs(plan, |expr| {
             let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
-            let plan = match is_correlated(subquery) {
-                true if let Some(value) = constant(&subquery.subquery) => return Ok(Transformed::yes(value)),
-                true => aggregated(&subquery.subquery)?,
+            let value = match is_correlated(subquery) {
+                true => aggregated(subquery)?,
                 false if gives_a_row(&subquery.subquery) => None,
-                false => Some(checked(&subquery.subquery)?),
+                false => Some(Expr::ScalarSubquery(subquery.with_plan(checked(&subquery.subquery)?.into()))),
             };
-            Ok(match plan {
-                Some(plan) => Transformed::yes(Expr::ScalarSubquery(subquery.with_plan(plan.into()))),
-                None => Transformed::no(expr),
-            })
+            Ok(value.map_or_else(|| Transformed::no(expr), Transformed::yes))
         })
     }
 }
@@ -97,11 +99,11 @@ fn gives_a_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// The value of a subquery of each row that always gives a row, where it is not of that row: DataFusion would say NULL where an aggregate has
-/// no rows.
-fn constant(plan: &LogicalPlan) -> Option<Expr> {
-    let (one, value) = unprojected(plan, first_column(plan))?;
-    (is_one_row(one) && !value.any_column_refs() && !reaches_out(&value)).then_some(value)
+/// `value`, of columns of `rows`, as the optimizer will have it: what is then a constant must not be left beside an aggregate, where DataFusion
+/// says NULL for it if there are no rows.
+pub(super) fn simplified(value: Expr, rows: &LogicalPlan) -> PlanResult<Expr> {
+    let context = SimplifyContext::builder().with_schema(Arc::clone(rows.schema())).build();
+    ExprSimplifier::new(context).with_max_cycles(MOST_CYCLES).simplify(value)
 }
 
 /// Whether the rows of `input` that belong to one row outside have one `key`: a condition says that it equals something of that row.
@@ -119,10 +121,13 @@ fn checked(rows: &LogicalPlan) -> PlanResult<LogicalPlan> {
     one(rows, single_value().call(vec![first_column(rows)]))
 }
 
-/// A subquery of each row, its value worked out by aggregates alone, under a name that no column has beside which it is joined.
-fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
+/// A subquery of each row, its value worked out by aggregates alone, under a name that no column has beside which it is joined; or the
+/// value itself, where it is the same for all.
+fn aggregated(subquery: &Subquery) -> PlanResult<Option<Expr>> {
+    let plan = subquery.subquery.as_ref();
+    let instead = |plan: LogicalPlan| Ok(Some(Expr::ScalarSubquery(subquery.with_plan(plan.into()))));
     if let Some(First { rows, value, order }) = first(plan) {
-        return one(rows, first_value(value, order)).map(Some);
+        return instead(one(rows, first_value(value, order))?);
     }
     let (rows, value) = if let Some((one, value)) = unlimited(plan) {
         (Cow::Borrowed(one), value)
@@ -137,11 +142,15 @@ fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
         match unprojected(plan, first_column(plan)) {
             Some((one, value)) if is_one_row(one) => (Cow::Borrowed(one), value),
             // There may be none.
-            Some((rows, value)) if gives_one(plan) => return self::one(rows, first_value(value, Vec::new())).map(Some),
+            Some((rows, value)) if gives_one(plan) => return instead(one(rows, first_value(value, Vec::new()))?),
             _ => return Ok(None),
         }
     };
-    LogicalPlanBuilder::from(rows.into_owned()).project(vec![value.alias(VALUE)])?.build().map(Some)
+    let value = if reaches_out(&value) { value } else { simplified(value, &rows)? };
+    if is_one_row(&rows) && !value.any_column_refs() && !reaches_out(&value) {
+        return Ok(Some(value));
+    }
+    instead(LogicalPlanBuilder::from(rows.into_owned()).project(vec![value.alias(VALUE)])?.build()?)
 }
 
 /// What stands below the projections at the top of `plan`, and `value`, which is of its columns, in terms of that.
@@ -150,6 +159,10 @@ fn unprojected(mut plan: &LogicalPlan, mut value: Expr) -> Option<(&LogicalPlan,
         let below: Vec<Expr> = match plan {
             LogicalPlan::Projection(projection) => projection.expr.iter().map(|e| e.clone().unalias()).collect(),
             LogicalPlan::SubqueryAlias(alias) => alias.input.schema().columns().into_iter().map(Expr::Column).collect(),
+            LogicalPlan::Sort(sort) if is_one_row(&sort.input) => {
+                plan = &sort.input;
+                continue;
+            }
             _ => return Some((plan, value)),
         };
         let schema = plan.schema();

@@ -26,8 +26,10 @@ impl Local {
     async fn planned(&self, sql: &str) -> datafusion::error::Result<DataFrame> {
         let state = self.session.state();
         let mut statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
-        conun_planner::mark_alone(&mut statement);
-        let plan = state.statement_to_plan(statement.clone()).await?;
+        conun_planner::as_meant(&mut statement);
+        let mut marked = statement.clone();
+        conun_planner::mark_alone(&mut marked);
+        let plan = state.statement_to_plan(marked).await?;
         if let Statement::Statement(sql) = &statement {
             conun_planner::refuse_names(&plan, sql).map_err(|e| DataFusionError::External(Box::new(e)))?;
         }

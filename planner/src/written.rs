@@ -1,0 +1,165 @@
+//! Statements as SQL means them, where the parser reads them otherwise.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::{
+    parser::Statement,
+    sqlparser::ast::{
+        BinaryOperator, Expr, Ident, Select, SelectFlavor, SelectItem, UnaryOperator, VisitMut, VisitorMut,
+        WildcardAdditionalOptions,
+    },
+};
+
+/// Reads `statement` again where the parser has it wrong: `IS DISTINCT FROM` binds tighter than `AND` and `OR`, and `FROM t` alone
+/// asks for all columns.
+pub fn as_meant(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(sql) => {
+            let regroups = sql.to_string().contains("DISTINCT FROM");
+            let _all = sql.visit(&mut Meant { regroups });
+        }
+        Statement::Explain(explain) => as_meant(&mut explain.statement),
+        _ => (),
+    }
+}
+
+struct Meant {
+    regroups: bool,
+}
+
+impl VisitorMut for Meant {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if select.flavor == SelectFlavor::FromFirstNoSelect {
+            select.flavor = SelectFlavor::FromFirst;
+            select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let is_logical = matches!(
+            expr,
+            Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::Xor | BinaryOperator::And, .. }
+                | Expr::UnaryOp { op: UnaryOperator::Not, .. }
+                | Expr::IsDistinctFrom(..)
+                | Expr::IsNotDistinctFrom(..)
+        );
+        if self.regroups && is_logical {
+            let mut parts = Vec::new();
+            flatten(taken(expr), &mut parts);
+            *expr = grouped(parts, &LOOSEST_FIRST);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Logical operators by how they bind.
+const LOOSEST_FIRST: [BinaryOperator; 3] = [BinaryOperator::Or, BinaryOperator::Xor, BinaryOperator::And];
+
+/// An operand, and the operator before it.
+type Part = (Option<BinaryOperator>, Expr);
+
+fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Identifier(Ident::new("")))
+}
+
+/// What logical operators without parentheses stand between in `expr`, in the order of the text.
+fn flatten(expr: Expr, parts: &mut Vec<Part>) {
+    let at = parts.len();
+    let mut first_of = |expr: Expr, wrap: &dyn Fn(Box<Expr>) -> Expr| {
+        flatten(expr, parts);
+        parts[at].1 = wrap(Box::new(taken(&mut parts[at].1)));
+    };
+    match expr {
+        Expr::BinaryOp { left, op, right } if LOOSEST_FIRST.contains(&op) => {
+            flatten(*left, parts);
+            let at = parts.len();
+            flatten(*right, parts);
+            parts[at].0 = Some(op);
+        }
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+            first_of(*expr, &|expr| Expr::UnaryOp { op: UnaryOperator::Not, expr });
+        }
+        Expr::IsDistinctFrom(left, right) => {
+            first_of(*right, &|right| Expr::IsDistinctFrom(left.clone(), right));
+        }
+        Expr::IsNotDistinctFrom(left, right) => {
+            first_of(*right, &|right| Expr::IsNotDistinctFrom(left.clone(), right));
+        }
+        other => parts.push((None, other)),
+    }
+}
+
+/// `parts` with the operators between them, those of `operators` that come first being the loosest.
+fn grouped(parts: Vec<Part>, operators: &[BinaryOperator]) -> Expr {
+    let Some((loosest, tighter)) = operators.split_first() else {
+        // Nothing stands between the parts of the tightest: there is one.
+        return parts
+            .into_iter()
+            .next()
+            .map(|(_, operand)| operand)
+            .unwrap_or_else(|| Expr::Identifier(Ident::new("")));
+    };
+    let mut groups: Vec<Vec<Part>> = Vec::new();
+    for part in parts {
+        match groups.last_mut() {
+            Some(group) if part.0.as_ref() != Some(loosest) => group.push(part),
+            _ => groups.push(vec![part]),
+        }
+    }
+    let mut operands = groups.into_iter().map(|group| grouped(group, tighter));
+    let first = operands.next().unwrap_or_else(|| Expr::Identifier(Ident::new("")));
+    operands.fold(first, |left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: loosest.clone(),
+        right: Box::new(right),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::{
+        parser::{DFParser, Statement},
+        sqlparser::ast::{Expr, SetExpr, Statement as Sql},
+    };
+
+    use super::as_meant;
+
+    /// The condition with all its parentheses.
+    fn read(condition: &str) -> String {
+        let sql = format!("SELECT a FROM t WHERE {condition}");
+        let mut statement = DFParser::parse_sql(&sql).expect("SQL").pop_front().expect("a statement");
+        as_meant(&mut statement);
+        let Statement::Statement(sql) = statement else { panic!("no SQL") };
+        let Sql::Query(query) = *sql else { panic!("no query") };
+        let SetExpr::Select(select) = *query.body else { panic!("no select") };
+        shape(&select.selection.expect("a condition"))
+    }
+
+    fn shape(expr: &Expr) -> String {
+        match expr {
+            Expr::BinaryOp { left, op, right } => format!("({} {op} {})", shape(left), shape(right)),
+            Expr::UnaryOp { op, expr } => format!("({op} {})", shape(expr)),
+            Expr::IsDistinctFrom(left, right) => format!("({} <> {})", shape(left), shape(right)),
+            Expr::IsNotDistinctFrom(left, right) => format!("({} == {})", shape(left), shape(right)),
+            Expr::Nested(expr) => shape(expr),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_distinct_ends_before_the_next_condition() {
+        for (written, meant) in [
+            ("a IS DISTINCT FROM b AND c", "((a <> b) AND c)"),
+            ("a AND b IS DISTINCT FROM c OR d", "((a AND (b <> c)) OR d)"),
+            ("NOT a IS NOT DISTINCT FROM b OR c AND d", "((NOT (a == b)) OR (c AND d))"),
+            ("a OR b IS DISTINCT FROM c AND d IS DISTINCT FROM e OR f", "((a OR ((b <> c) AND (d <> e))) OR f)"),
+            ("a IS DISTINCT FROM (b AND c)", "(a <> (b AND c))"),
+            ("a IS DISTINCT FROM 1 AND b = 2 AND (c OR NOT d)", "(((a <> 1) AND (b = 2)) AND (c OR (NOT d)))"),
+        ] {
+            assert_eq!(read(written), meant, "{written}");
+        }
+    }
+}
