@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use datafusion::sql::{
     parser::Statement,
     sqlparser::ast::{
-        BinaryOperator, Expr, Ident, Select, SelectFlavor, SelectItem, UnaryOperator, VisitMut, VisitorMut,
-        WildcardAdditionalOptions,
+        BinaryOperator, Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr,
+        UnaryOperator, VisitMut, VisitorMut, WildcardAdditionalOptions,
     },
 };
 
-/// Reads `statement` again where the parser has it wrong: `IS DISTINCT FROM` binds tighter than `AND` and `OR`, and `FROM t` alone
-/// asks for all columns.
+/// Reads `statement` again where the parser has it wrong, or DataFusion does not see through it: `IS DISTINCT FROM` binds tighter than `AND`
+/// and `OR`; `FROM t` alone asks for all columns; `select sum(x) x .. order by sum(x)` sorts by the column that is given.
 pub fn as_meant(statement: &mut Statement) {
     match statement {
         Statement::Statement(sql) => {
@@ -34,6 +34,24 @@ impl VisitorMut for Meant {
         if select.flavor == SelectFlavor::FromFirstNoSelect {
             select.flavor = SelectFlavor::FromFirst;
             select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(keys), .. })) =
+            (query.body.as_ref(), &mut query.order_by)
+        else {
+            return ControlFlow::Continue(());
+        };
+        for key in keys {
+            let given = select.projection.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if *expr == key.expr => Some(alias.clone()),
+                _ => None,
+            });
+            if let Some(alias) = given.filter(|_| !matches!(key.expr, Expr::Identifier(_) | Expr::Value(_))) {
+                key.expr = Expr::Identifier(alias);
+            }
         }
         ControlFlow::Continue(())
     }
@@ -147,6 +165,18 @@ mod tests {
             Expr::Nested(expr) => shape(expr),
             other => other.to_string(),
         }
+    }
+
+    #[test]
+    fn what_is_given_is_sorted_by_its_name() {
+        let read = |sql: &str| {
+            let mut statement = DFParser::parse_sql(sql).expect("SQL").pop_front().expect("a statement");
+            as_meant(&mut statement);
+            statement.to_string()
+        };
+        let sorted = read("SELECT a, sum(b) AS b FROM t GROUP BY a ORDER BY sum(b) DESC, a, max(b)");
+        assert_eq!(sorted, "SELECT a, sum(b) AS b FROM t GROUP BY a ORDER BY b DESC, a, max(b)");
+        assert_eq!(read("FROM t"), "FROM t SELECT *");
     }
 
     #[test]

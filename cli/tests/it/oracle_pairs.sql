@@ -65,3 +65,16 @@ select count(*) n from airlines
 -- A run of windows above an aggregate whose key is unique.
 select count(*) n, carrier c, max(case when count(*) > 20000 then count(*) end) over (order by carrier) w from flights group by carrier order by w nulls last, c
 select a.n, a.c, max(case when b.n > 20000 then b.n end) w from (select carrier c, count(*) n from flights group by carrier) a join (select carrier c, count(*) n from flights group by carrier) b on b.c <= a.c group by a.n, a.c order by w nulls last, a.c
+-- Conditions on the side that may be missing, once the sides are swapped; limits above windows over groups.
+select count(*) n from (select carrier from flights where month = 1 and day = 1 and hour = 5) f right join airlines a on a.carrier = f.carrier where f.carrier is null
+select count(*) n from airlines where carrier not in (select carrier from flights where month = 1 and day = 1 and hour = 5)
+select count(*) n from (select * from flights where day = 28) a right join (select * from weather where day = 15) b on a.origin = b.origin and a.day = b.day where a.day is null
+select count(*) n from weather where day = 15
+select count(*) n from (values ('UA'), ('AA')) f(carrier) right join airlines a on a.carrier = f.carrier where f.carrier is null
+select count(*) - 2 n from airlines
+select day, rank() over (order by day desc) r from (select distinct day from flights) order by day limit 3
+select day, 32 - day r from flights group by day order by day limit 3
+select carrier, max(dep_delay) m, count(*) over () c from flights group by carrier order by m desc nulls last, carrier limit 3
+select carrier, m, c from (select carrier, max(dep_delay) m from flights group by carrier) s cross join (select count(distinct carrier) c from flights) t order by m desc nulls last, carrier limit 3
+select carrier, count(*) over () c from flights group by carrier order by max(dep_delay) desc nulls last limit 1
+select carrier, 16 c from flights order by dep_delay desc nulls last limit 1

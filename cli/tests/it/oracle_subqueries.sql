@@ -126,10 +126,12 @@ select origin, count(*) n from (select origin from flights where day = 1 except 
 select origin, a - b n from (select origin, sum(case when day = 1 then 1 else 0 end) a, sum(case when day = 1 and hour < 12 then 1 else 0 end) b from flights group by origin) s
 select origin, count(*) n from (select origin from flights where day = 1 intersect all select origin from flights where day = 2) s group by origin
 select origin, case when a < b then a else b end n from (select origin, sum(case when day = 1 then 1 else 0 end) a, sum(case when day = 2 then 1 else 0 end) b from flights group by origin) s
-select carrier, (select count(*) is not null from flights f where f.carrier = a.carrier and f.dest = 'SEA') c, (select coalesce(7, max(hour)) from flights f where f.carrier = a.carrier and f.month = 13) k, (select max(hour) from flights f where f.carrier = a.carrier and f.month = 13 order by max(hour)) n from airlines a
-select carrier, true c, 7 k, cast(null as bigint) n from airlines
+select carrier, (select count(*) is not null from flights f where f.carrier = a.carrier and f.dest = 'SEA') c, (select coalesce(7, max(hour)) from flights f where f.carrier = a.carrier and f.month = 13) k, (select max(hour) from flights f where f.carrier = a.carrier and f.month = 13 order by max(hour)) n from airlines a order by carrier
+select carrier, true c, 7 k, cast(null as bigint) n from airlines order by carrier
 -- Conditions as SQL groups them, and patterns.
 select count(*) n from flights where carrier is distinct from 'UA' and origin = 'JFK' or dest is not distinct from 'SEA' and hour > 20
 select count(*) n from flights where (carrier is distinct from 'UA') and origin = 'JFK' or (dest is not distinct from 'SEA') and hour > 20
 select carrier from airlines where name similar to '(S|U)%Air_ines Inc.' or name not similar to '%[a-z ]'
 select carrier from airlines where name like 'S%Air_ines Inc.' or name like 'U%Air_ines Inc.' or not (right(name, 1) = ' ' or right(name, 1) between 'a' and 'z')
+select origin, sum(distance) distance from flights group by origin order by sum(distance) desc
+select origin, sum(distance) distance from flights group by origin order by 2 desc

@@ -19,6 +19,8 @@
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`false_equivalences`] | physical plans | what DataFusion falsely believes of rows (of joins, grouping sets, filters, windows, ..) is hidden from it |
+//! | [`join_filters`] | physical plans | conditions that are moved in physical plans stop above joins |
+//! | [`limited_groups`] | physical plans | aggregates below windows are not limited by what is above |
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
 //! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none |
 //! | [`refused`] | statements and logical plans | what is refused, for every door |
@@ -32,6 +34,8 @@ pub(crate) mod correlation;
 pub(crate) mod distinct_order;
 pub(crate) mod false_dependencies;
 mod false_equivalences;
+mod join_filters;
+mod limited_groups;
 pub(crate) mod merged_keys;
 pub(crate) mod moment;
 mod nullability;
@@ -84,6 +88,7 @@ const UNREPRODUCIBLE: &[Refuse] = &[volatile::refusal, window_distinct::refusal,
 /// # Errors
 /// [`conun_types::ErrorKind::Internal`] where DataFusion has other rules than this build was made for.
 pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
+    let physical = false_equivalences::hidden(PhysicalOptimizer::new().rules)?;
     let mut logical = Optimizer::new().rules;
     let pushes = place("push_down_filter", logical.iter().map(|rule| rule.name()))?;
     logical[pushes] = Arc::new(rows_of_none::PushDown::default());
@@ -108,7 +113,7 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
         .with_analyzer_rules(analyzer)
         .with_optimizer_rules(false_dependencies::forgotten(logical)?)
         .with_relation_planners(vec![false_dependencies::relations(), Arc::new(refused::Samples)])
-        .with_physical_optimizer_rules(false_equivalences::hidden(PhysicalOptimizer::new().rules)?))
+        .with_physical_optimizer_rules(join_filters::kept(limited_groups::whole(physical)?)))
 }
 
 /// The place of the rule that is called `name` among `rules`.
