@@ -1,4 +1,4 @@
-//! The job journal: a file a job, written durably when the job begins and ends, read back when the coordinator starts.
+//! The job journal: a file a job, written durably when the job has run for a while and when it ends, read back when the coordinator starts.
 //!
 //! What it must not know: how jobs run. A job that was running when the coordinator died is found as `planned` or
 //! `running` and becomes `failed`: its requester runs it again.

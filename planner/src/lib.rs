@@ -12,13 +12,14 @@ mod statement;
 mod table;
 mod written;
 
-pub use passes::{corrected, false_dependencies::mark_alone, merged_keys::refuse_names, moment::at_moment, refusing};
+pub use passes::{corrected, moment::at_moment, refusing};
 pub use place::Place;
 pub use refusal::Refusal;
 pub use session::{session_config, session_state};
-pub use statement::{Foresight, Placement, foreseen, logical_plan, orders_rows, physical_plan, placement, sized};
+pub use statement::{
+    Foresight, Placement, foreseen, logical_plan, orders_rows, physical_plan, placement, planned, sized,
+};
 pub use table::{SHARD_STORE, Shard, ShardTable};
-pub use written::as_meant;
 
 use datafusion::common::SchemaError;
 
@@ -58,8 +59,8 @@ const HINTS: [(&str, &str); 3] = [
 
 fn hinted(error: conun_types::Error) -> conun_types::Error {
     match HINTS.iter().find(|(words, _)| error.message.starts_with(words)) {
-        Some((_, hint)) if error.hint.is_none() => error.with_hint(*hint),
-        _ => error,
+        Some((_, hint)) => error.with_hint(*hint),
+        None => error,
     }
 }
 

@@ -6,6 +6,7 @@ use conun_types::{Error, Result, profile};
 use datafusion::{
     common::{TableReference, tree_node::TreeNodeRecursion},
     datasource::source_as_provider,
+    error::{DataFusionError, Result as PlanResult},
     execution::{SessionState, context::SQLOptions},
     logical_expr::LogicalPlan,
     physical_plan::ExecutionPlan,
@@ -13,7 +14,7 @@ use datafusion::{
 };
 
 use crate::{
-    passes::{self, runnable},
+    passes::{self, merged_keys::Names, runnable},
     place, plan_error,
     refusal::Refusal,
     table::ShardTable,
@@ -36,14 +37,11 @@ pub enum Placement {
 /// that cannot be reproduced.
 pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let dialect = state.config().options().sql_parser.dialect;
-    let mut statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
-    written::as_meant(&mut statement);
+    let statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
     // Before planning: it would complain of tables that the statement is about to make.
     if !is_query(&statement) {
         return Err(no_query(&statement, sql));
     }
-    let mut marked = statement.clone();
-    passes::false_dependencies::mark_alone(&mut marked);
     let ast = match &statement {
         Statement::Statement(sql) => Some(sql.as_ref()),
         _ => None,
@@ -51,14 +49,11 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
     if let Some(place) = ast.and_then(place::of_sample) {
         return Err(sample(Some(place)));
     }
-    let plan = state.statement_to_plan(marked).await.map_err(|e| plan_error(&e))?;
+    let plan = planned(state, statement.clone()).await.map_err(|e| plan_error(&e))?;
     let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_queries.verify_plan(&plan).map_err(|_| no_query(&statement, sql))?;
     if let Some(refusal) = passes::oversized::refusal(&plan, ast)? {
         return Err(refusal.into());
-    }
-    if let Some(statement) = ast {
-        passes::merged_keys::refuse_names(&plan, statement)?;
     }
     let reads = Reads::of(&plan)?;
     if reads.network && !explains(&plan) {
@@ -68,6 +63,23 @@ pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan
         passes::refuse(&plan, ast)?;
         reads.refuse_mixture(ast)?;
     }
+    Ok(plan)
+}
+
+/// The plan of a `statement` of any kind as SQL means it, where the parser and DataFusion have it otherwise. `state` is one that is
+/// [`corrected`](crate::corrected).
+///
+/// # Errors
+/// DataFusion's, and ours within, for names that it takes for another column.
+pub async fn planned(state: &SessionState, mut statement: Statement) -> PlanResult<LogicalPlan> {
+    written::as_meant(&mut statement);
+    let names = match &statement {
+        Statement::Statement(sql) => Some(Names::of(sql)),
+        _ => None,
+    };
+    passes::false_dependencies::mark_alone(&mut statement);
+    let plan = state.statement_to_plan(statement).await?;
+    names.map_or(Ok(()), |names| names.check(&plan)).map_err(|e| DataFusionError::External(Box::new(e)))?;
     Ok(plan)
 }
 

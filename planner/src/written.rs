@@ -12,20 +12,17 @@ use datafusion::sql::{
 
 /// Reads `statement` again where the parser has it wrong, or DataFusion does not see through it: `IS DISTINCT FROM` binds tighter than `AND`
 /// and `OR`; `FROM t` alone asks for all columns; `select sum(x) x .. order by sum(x)` sorts by the column that is given.
-pub fn as_meant(statement: &mut Statement) {
+pub(crate) fn as_meant(statement: &mut Statement) {
     match statement {
         Statement::Statement(sql) => {
-            let regroups = sql.to_string().contains("DISTINCT FROM");
-            let _all = sql.visit(&mut Meant { regroups });
+            let _all = sql.visit(&mut Meant);
         }
         Statement::Explain(explain) => as_meant(&mut explain.statement),
         _ => (),
     }
 }
 
-struct Meant {
-    regroups: bool,
-}
+struct Meant;
 
 impl VisitorMut for Meant {
     type Break = ();
@@ -56,15 +53,9 @@ impl VisitorMut for Meant {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let is_logical = matches!(
-            expr,
-            Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::Xor | BinaryOperator::And, .. }
-                | Expr::UnaryOp { op: UnaryOperator::Not, .. }
-                | Expr::IsDistinctFrom(..)
-                | Expr::IsNotDistinctFrom(..)
-        );
-        if self.regroups && is_logical {
+    /// What is within has been regrouped by then.
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if is_misgrouped(expr) {
             let mut parts = Vec::new();
             flatten(taken(expr), &mut parts);
             *expr = grouped(parts, &LOOSEST_FIRST);
@@ -74,7 +65,26 @@ impl VisitorMut for Meant {
 }
 
 /// Logical operators by how they bind.
-const LOOSEST_FIRST: [BinaryOperator; 3] = [BinaryOperator::Or, BinaryOperator::Xor, BinaryOperator::And];
+const LOOSEST_FIRST: [BinaryOperator; 2] = [BinaryOperator::Or, BinaryOperator::And];
+
+/// How tightly the logical operator binds that `expr` is of, if it is of one and without parentheses.
+fn binding(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::BinaryOp { op, .. } => LOOSEST_FIRST.iter().position(|logical| logical == op),
+        _ => None,
+    }
+}
+
+/// Whether `expr` took for its last operand what it would take only with parentheses around it.
+fn is_misgrouped(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryOp { right, .. } => binding(expr).zip(binding(right)).is_some_and(|(own, last)| last <= own),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr: last }
+        | Expr::IsDistinctFrom(_, last)
+        | Expr::IsNotDistinctFrom(_, last) => binding(last).is_some(),
+        _ => false,
+    }
+}
 
 /// An operand, and the operator before it.
 type Part = (Option<BinaryOperator>, Expr);
@@ -84,30 +94,38 @@ fn taken(expr: &mut Expr) -> Expr {
 }
 
 /// What logical operators without parentheses stand between in `expr`, in the order of the text.
-fn flatten(expr: Expr, parts: &mut Vec<Part>) {
-    let at = parts.len();
-    let mut first_of = |expr: Expr, wrap: &dyn Fn(Box<Expr>) -> Expr| {
-        flatten(expr, parts);
-        parts[at].1 = wrap(Box::new(taken(&mut parts[at].1)));
+fn flatten(mut expr: Expr, parts: &mut Vec<Part>) {
+    // To the left there may be thousands.
+    let mut rest = Vec::new();
+    let first = loop {
+        match expr {
+            Expr::BinaryOp { left, op, right } if LOOSEST_FIRST.contains(&op) => {
+                rest.push((op, *right));
+                expr = *left;
+            }
+            first => break first,
+        }
     };
-    match expr {
-        Expr::BinaryOp { left, op, right } if LOOSEST_FIRST.contains(&op) => {
-            flatten(*left, parts);
-            let at = parts.len();
-            flatten(*right, parts);
-            parts[at].0 = Some(op);
-        }
+    match first {
         Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
-            first_of(*expr, &|expr| Expr::UnaryOp { op: UnaryOperator::Not, expr });
+            first_of(*expr, parts, |expr| Expr::UnaryOp { op: UnaryOperator::Not, expr });
         }
-        Expr::IsDistinctFrom(left, right) => {
-            first_of(*right, &|right| Expr::IsDistinctFrom(left.clone(), right));
-        }
-        Expr::IsNotDistinctFrom(left, right) => {
-            first_of(*right, &|right| Expr::IsNotDistinctFrom(left.clone(), right));
-        }
+        Expr::IsDistinctFrom(left, right) => first_of(*right, parts, |right| Expr::IsDistinctFrom(left, right)),
+        Expr::IsNotDistinctFrom(left, right) => first_of(*right, parts, |right| Expr::IsNotDistinctFrom(left, right)),
         other => parts.push((None, other)),
     }
+    for (op, right) in rest.into_iter().rev() {
+        let at = parts.len();
+        flatten(right, parts);
+        parts[at].0 = Some(op);
+    }
+}
+
+/// The same of an `expr` of which only the first operand belongs to what is before it.
+fn first_of(expr: Expr, parts: &mut Vec<Part>, wrap: impl FnOnce(Box<Expr>) -> Expr) {
+    let at = parts.len();
+    flatten(expr, parts);
+    parts[at].1 = wrap(Box::new(taken(&mut parts[at].1)));
 }
 
 /// `parts` with the operators between them, those of `operators` that come first being the loosest.

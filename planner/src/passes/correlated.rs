@@ -66,6 +66,15 @@ pub(super) fn is_subquery(expr: &Expr) -> bool {
     subquery_of(expr).is_some()
 }
 
+/// What stands after LATERAL, if `side` of a join does.
+pub(super) fn lateral_of(side: &LogicalPlan) -> Option<&Subquery> {
+    match side {
+        LogicalPlan::Subquery(lateral) => Some(lateral),
+        LogicalPlan::SubqueryAlias(alias) => lateral_of(&alias.input),
+        _ => None,
+    }
+}
+
 /// The subquery that `expr` is, or has.
 pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {

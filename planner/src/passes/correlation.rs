@@ -17,7 +17,7 @@ use datafusion::{
 };
 
 use super::{
-    correlated::{compared, on_row_outside, outer_column, refers, subquery_of},
+    correlated::{compared, lateral_of, on_row_outside, outer_column, refers, subquery_of},
     rows_of_none::gives_row_of_none,
     single_row::{first, having, simplified, unlimited},
     subquery_flags::{is_empty, is_one_row, of_existence},
@@ -198,10 +198,7 @@ fn beside_limit(plan: &LogicalPlan) -> Option<&'static str> {
 /// An aggregate without keys among `rows` after LATERAL, that is not what they are: DataFusion takes it for that once it has met such a condition, and
 /// gives a row where there is none.
 fn beside_aggregate(rows: &LogicalPlan) -> Option<&'static str> {
-    let mut below = rows;
-    while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) = below {
-        below = below.inputs().into_iter().next()?;
-    }
+    let mut below = projected(rows).last()?;
     if let LogicalPlan::Aggregate(top) = below {
         below = &top.input;
     }
@@ -221,16 +218,24 @@ fn met_later(plan: &LogicalPlan, sought: fn(&LogicalPlan) -> bool, met: &mut boo
 
 /// A constant beside an aggregate without keys, after LATERAL: DataFusion gives NULL for it where there is nothing to aggregate.
 fn beside_constant(rows: &LogicalPlan) -> Option<&'static str> {
-    let mut below = rows;
-    let mut constants = false;
-    while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) = below {
-        if let LogicalPlan::Projection(projection) = below {
-            let simplified = |expr: &Expr| simplified(expr.clone(), &projection.input);
-            constants |= projection.expr.iter().any(|expr| !simplified(expr).is_ok_and(|expr| expr.any_column_refs()));
+    let gives_constant = |node: &LogicalPlan| match node {
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .any(|expr| !simplified(expr.clone(), &projection.input).is_ok_and(|expr| expr.any_column_refs())),
+        _ => false,
+    };
+    (is_one_row(rows) && projected(rows).any(gives_constant)).then_some("and gives a constant beside an aggregate")
+}
+
+/// `rows` and what they are of, as far as nothing but columns and the order is another.
+fn projected(rows: &LogicalPlan) -> impl Iterator<Item = &LogicalPlan> {
+    std::iter::successors(Some(rows), |node| match node {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            node.inputs().into_iter().next()
         }
-        below = below.inputs().into_iter().next()?;
-    }
-    (constants && is_one_row(below)).then_some("and gives a constant beside an aggregate")
+        _ => None,
+    })
 }
 
 /// Rows that have a column of the full name of one of the row outside.
@@ -239,11 +244,7 @@ const OF_ONE_NAME: &str = "by a column of one name with its own";
 /// Whether `node` joins what stands after LATERAL by columns of the row outside that tables in it have, too.
 fn is_taken_for_own(node: &LogicalPlan) -> PlanResult<bool> {
     let LogicalPlan::Join(join) = node else { return Ok(false) };
-    let rows = match join.right.as_ref() {
-        LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
-        rows => rows,
-    };
-    let LogicalPlan::Subquery(lateral) = rows else { return Ok(false) };
+    let Some(lateral) = lateral_of(&join.right) else { return Ok(false) };
     let conditions = join.filter.iter().chain(join.on.iter().map(|(outside, _)| outside));
     let outside: Vec<&Column> =
         conditions.flat_map(Expr::column_refs).filter(|column| join.left.schema().has_column(column)).collect();

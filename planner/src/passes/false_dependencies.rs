@@ -22,7 +22,9 @@ use datafusion::{
     optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule},
     sql::{
         parser::Statement,
-        sqlparser::ast::{Select, Statement as SqlStatement, TableFactor, TableWithJoins, VisitMut, VisitorMut},
+        sqlparser::ast::{
+            Expr, Ident, Select, Statement as SqlStatement, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+        },
     },
 };
 
@@ -72,7 +74,7 @@ impl OptimizerRule for Forget {
 
 /// Marks what stands alone after FROM: sessions that are [`corrected`](super::corrected) forget of all else there what determines
 /// what. Whoever groups numbered rows by their number may ask for their other columns.
-pub fn mark_alone(statement: &mut Statement) {
+pub(crate) fn mark_alone(statement: &mut Statement) {
     match statement {
         Statement::Statement(sql) if !sql.to_string().to_lowercase().contains("unnest") => {
             let _all = sql.visit(&mut Mark);
@@ -89,13 +91,18 @@ impl VisitorMut for Mark {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if let [from] = select.from.as_mut_slice()
-            && from.joins.is_empty()
-            && !matches!(from.relation, TableFactor::NestedJoin { .. })
+            && is_alone(from)
         {
-            from.relation = marked(from.relation.clone());
+            let nothing = TableFactor::TableFunction { expr: Expr::Identifier(Ident::new("")), alias: None };
+            from.relation = marked(std::mem::replace(&mut from.relation, nothing));
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether `from` is one table.
+pub(super) fn is_alone(from: &TableWithJoins) -> bool {
+    from.joins.is_empty() && !matches!(from.relation, TableFactor::NestedJoin { .. })
 }
 
 /// The mark is a join with nothing: no statement that is parsed has one, but around another join.

@@ -47,17 +47,16 @@ use datafusion::{
     },
 };
 
+use super::PhysicalRule;
+
 /// The rule of DataFusion's that decides where rows are sorted and exchanged.
 const DECIDES: &str = "EnsureRequirements";
-
-/// Rules for physical plans.
-type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
 /// `rules` and this one before the one that relies on what is hidden.
 ///
 /// # Errors
 /// Kind `Internal` where that is not among them.
-pub(super) fn hidden(mut rules: Rules) -> Result<Rules> {
+pub(super) fn hidden(mut rules: Vec<PhysicalRule>) -> Result<Vec<PhysicalRule>> {
     let place = super::place(DECIDES, rules.iter().map(|rule| rule.name()))?;
     rules.insert(place, Arc::new(Hide));
     Ok(rules)

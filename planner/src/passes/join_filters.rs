@@ -15,46 +15,34 @@ use datafusion::{
     },
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties},
 };
 
-/// Rules for physical plans.
-type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+use super::{Narrowed, PhysicalRule};
 
 /// `rules`, of which those that move conditions stop above joins.
-pub(super) fn kept(rules: Rules) -> Rules {
-    let kept = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name().starts_with("FilterPushdown") {
-        true => Arc::new(StopAtJoins(rule)) as _,
-        false => rule,
-    };
-    rules.into_iter().map(kept).collect()
+pub(super) fn kept(mut rules: Vec<PhysicalRule>) -> Vec<PhysicalRule> {
+    for rule in rules.iter_mut().filter(|rule| rule.name().starts_with("FilterPushdown")) {
+        *rule = Arc::new(Narrowed { rule: Arc::clone(rule), run: between_joins });
+    }
+    rules
 }
 
-/// A rule for the parts of a plan between its joins.
-#[derive(Debug)]
-struct StopAtJoins(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
-
-impl PhysicalOptimizerRule for StopAtJoins {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn schema_check(&self) -> bool {
-        self.0.schema_check()
-    }
-
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut joins = Vec::new();
-        let part = without_joins(plan, &mut joins)?;
-        let part = self.0.optimize(part, config)?;
-        let joins = joins.into_iter().map(|join| self.optimize(join, config)).collect::<Result<Vec<_>>>()?;
-        part.transform_up(|node| match node.downcast_ref::<Aside>() {
-            Some(aside) => Ok(Transformed::yes(Arc::clone(&joins[aside.join]))),
-            None => Ok(Transformed::no(node)),
-        })
-        .data()
-    }
+/// `plan` after `rule` was run on each of its parts between joins.
+fn between_joins(
+    rule: &PhysicalRule,
+    plan: Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut joins = Vec::new();
+    let part = without_joins(plan, &mut joins)?;
+    let part = rule.optimize(part, config)?;
+    let joins = joins.into_iter().map(|join| between_joins(rule, join, config)).collect::<Result<Vec<_>>>()?;
+    part.transform_up(|node| match node.downcast_ref::<Aside>() {
+        Some(aside) => Ok(Transformed::yes(Arc::clone(&joins[aside.join]))),
+        None => Ok(Transformed::no(node)),
+    })
+    .data()
 }
 
 /// `plan` with the first joins below it put aside among `joins`.

@@ -9,12 +9,10 @@ use conun_types::Result;
 use datafusion::{
     common::{config::ConfigOptions, tree_node::TreeNode},
     error::Result as PlanResult,
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::ExecutionPlan,
 };
 
-/// Rules for physical plans.
-type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+use super::{Narrowed, PhysicalRule};
 
 /// DataFusion's rule that limits aggregates by orders above.
 const LIMITS: &str = "LimitAggregation";
@@ -23,28 +21,19 @@ const LIMITS: &str = "LimitAggregation";
 ///
 /// # Errors
 /// Kind `Internal` where that is not among them.
-pub(super) fn whole(mut rules: Rules) -> Result<Rules> {
+pub(super) fn whole(mut rules: Vec<PhysicalRule>) -> Result<Vec<PhysicalRule>> {
     let place = super::place(LIMITS, rules.iter().map(|rule| rule.name()))?;
-    rules[place] = Arc::new(UnlessWindowed(Arc::clone(&rules[place])));
+    rules[place] = Arc::new(Narrowed { rule: Arc::clone(&rules[place]), run: unless_windowed });
     Ok(rules)
 }
 
-#[derive(Debug)]
-struct UnlessWindowed(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
-
-impl PhysicalOptimizerRule for UnlessWindowed {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn schema_check(&self) -> bool {
-        self.0.schema_check()
-    }
-
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        match plan.exists(|node| Ok(node.name().contains("Window")))? {
-            true => Ok(plan),
-            false => self.0.optimize(plan, config),
-        }
+fn unless_windowed(
+    rule: &PhysicalRule,
+    plan: Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    match plan.exists(|node| Ok(node.name().contains("Window")))? {
+        true => Ok(plan),
+        false => rule.optimize(plan, config),
     }
 }

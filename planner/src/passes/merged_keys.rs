@@ -29,51 +29,15 @@ use datafusion::{
     },
 };
 
-use super::correlated::outer_column;
+use super::{correlated::outer_column, false_dependencies::is_alone};
 use crate::{place::Place, refusal::Refusal};
-
-/// Fails where a name of `statement`, which `plan` is of, is taken for another column.
-///
-/// # Errors
-/// [`conun_types::ErrorKind::Data`] naming it and what to write instead.
-pub fn refuse_names(plan: &LogicalPlan, statement: &Statement) -> Result<()> {
-    let names = Names::of(statement);
-    if names.remade_window.is_some() {
-        let refusal = Refusal {
-            construct: "a window that is made of another".to_owned(),
-            place: names.remade_window,
-            reason: "would be taken for one without it",
-            instead: "write its PARTITION BY and ORDER BY out: over (partition by k order by x)",
-        };
-        return Err(refusal.into());
-    }
-    let outside = super::find_node(plan, |node| ambiguous(node, &names))?.map(|name| Refusal {
-        place: names.inside.get(&name).copied().flatten(),
-        construct: format!("'{name}' in a subquery"),
-        reason: "is a column of several tables there, and would be taken for one of the row outside",
-        instead: "write it with its table: s.k",
-    });
-    let merged = || -> Result<Option<Refusal>> {
-        let found = super::find_node(plan, |node| Ok(merged(node, &names)))?;
-        Ok(found.map(|name| Refusal {
-            place: names.of_outer.get(&name).copied().flatten(),
-            construct: format!("'{name}' of an outer join by USING or NATURAL"),
-            reason: "would be NULL where it is that of the other side",
-            instead: "join with ON, and write coalesce(t.k, s.k) for it",
-        }))
-    };
-    match outside.map_or_else(merged, |refusal| Ok(Some(refusal)))? {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(()),
-    }
-}
 
 /// Columns that are written without a table, each with a place.
 type Bare = BTreeMap<String, Option<Place>>;
 
 /// How columns are written in a statement.
 #[derive(Debug, Default)]
-struct Names {
+pub(crate) struct Names {
     /// Without a table, where an outer join by `USING` or `NATURAL` is asked, or below that.
     of_outer: Bare,
     /// Without a table, where several tables are asked within another query, or below that.
@@ -103,10 +67,43 @@ struct Scope {
 }
 
 impl Names {
-    fn of(statement: &Statement) -> Self {
+    pub(crate) fn of(statement: &Statement) -> Self {
         let mut names = Self::default();
         let _all = statement.visit(&mut names);
         names
+    }
+
+    /// Fails where one of them is taken for another column in `plan`, which is of the statement.
+    ///
+    /// # Errors
+    /// [`conun_types::ErrorKind::Data`] naming it and what to write instead.
+    pub(crate) fn check(&self, plan: &LogicalPlan) -> Result<()> {
+        let place = |of: &Bare, name: &String| of.get(name).copied().flatten();
+        let refusal = if self.remade_window.is_some() {
+            Refusal {
+                construct: "a window that is made of another".to_owned(),
+                place: self.remade_window,
+                reason: "would be taken for one without it",
+                instead: "write its PARTITION BY and ORDER BY out: over (partition by k order by x)",
+            }
+        } else if let Some(name) = super::find_node(plan, |node| ambiguous(node, self))? {
+            Refusal {
+                place: place(&self.inside, &name),
+                construct: format!("'{name}' in a subquery"),
+                reason: "is a column of several tables there, and would be taken for one of the row outside",
+                instead: "write it with its table: s.k",
+            }
+        } else if let Some(name) = super::find_node(plan, |node| Ok(merged(node, self)))? {
+            Refusal {
+                place: place(&self.of_outer, &name),
+                construct: format!("'{name}' of an outer join by USING or NATURAL"),
+                reason: "would be NULL where it is that of the other side",
+                instead: "join with ON, and write coalesce(t.k, s.k) for it",
+            }
+        } else {
+            return Ok(());
+        };
+        Err(refusal.into())
     }
 
     /// Takes the last scope for what it is.
@@ -194,11 +191,6 @@ impl Visitor for Names {
 
 fn normalized(ident: &Ident) -> String {
     IdentNormalizer::new(true).normalize(ident.clone())
-}
-
-/// Whether `from` is one table.
-fn is_alone(from: &TableWithJoins) -> bool {
-    from.joins.is_empty() && !matches!(from.relation, TableFactor::NestedJoin { .. })
 }
 
 /// Whether `from` has an outer join by `USING` or `NATURAL`.

@@ -58,12 +58,15 @@ use std::sync::Arc;
 
 use conun_types::{Error, Result};
 use datafusion::{
-    common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    common::{
+        config::ConfigOptions,
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    },
     error::Result as PlanResult,
     execution::{SessionState, SessionStateBuilder},
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
     optimizer::{Analyzer, AnalyzerRule, Optimizer},
-    physical_optimizer::optimizer::PhysicalOptimizer,
+    physical_optimizer::{PhysicalOptimizerRule, optimizer::PhysicalOptimizer},
     physical_plan::ExecutionPlan,
     sql::sqlparser::ast::Statement,
 };
@@ -73,6 +76,33 @@ use crate::{Placement, placement, plan_error, refusal::Refusal};
 
 /// A pass that refuses: what is wrong with a plan, if anything, and where in its statement.
 type Refuse = fn(&LogicalPlan, Option<&Statement>) -> Result<Option<Refusal>>;
+
+/// A rule for physical plans.
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// How a rule is run on a plan.
+type Run = fn(&PhysicalRule, Arc<dyn ExecutionPlan>, &ConfigOptions) -> PlanResult<Arc<dyn ExecutionPlan>>;
+
+/// A rule of DataFusion's for physical plans that is run otherwise.
+#[derive(Debug)]
+struct Narrowed {
+    rule: PhysicalRule,
+    run: Run,
+}
+
+impl PhysicalOptimizerRule for Narrowed {
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.rule.schema_check()
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        (self.run)(&self.rule, plan, config)
+    }
+}
 
 /// A rule of an analyzer.
 type Analysis = Arc<dyn AnalyzerRule + Send + Sync>;

@@ -129,7 +129,7 @@ fn aggregated(subquery: &Subquery) -> PlanResult<Option<Expr>> {
     if let Some(First { rows, value, order }) = first(plan) {
         return instead(one(rows, first_value(value, order))?);
     }
-    let (rows, value) = if let Some((one, value)) = unlimited(plan) {
+    let (rows, mut value) = if let Some((one, value)) = unlimited(plan) {
         (Cow::Borrowed(one), value)
     } else if let Some((having, value)) = having(plan) {
         let null = lit(ScalarValue::try_new_null(plan.schema().field(0).data_type())?);
@@ -146,9 +146,11 @@ fn aggregated(subquery: &Subquery) -> PlanResult<Option<Expr>> {
             _ => return Ok(None),
         }
     };
-    let value = if reaches_out(&value) { value } else { simplified(value, &rows)? };
-    if is_one_row(&rows) && !value.any_column_refs() && !reaches_out(&value) {
-        return Ok(Some(value));
+    if !reaches_out(&value) {
+        value = simplified(value, &rows)?;
+        if is_one_row(&rows) && !value.any_column_refs() {
+            return Ok(Some(value));
+        }
     }
     instead(LogicalPlanBuilder::from(rows.into_owned()).project(vec![value.alias(VALUE)])?.build()?)
 }

@@ -28,7 +28,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-use super::correlated::{is_outside, reaches_out};
+use super::correlated::{is_outside, lateral_of, reaches_out};
 
 /// Most operators of a subquery that is told apart: one in another is there three times.
 const MOST_OPERATORS: usize = 1 << 10;
@@ -118,7 +118,7 @@ fn counted(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// no keys, only conditions.
 fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
-    if !join.on.is_empty() && is_lateral(&join.right) {
+    if !join.on.is_empty() && lateral_of(&join.right).is_some() {
         let keys = join.on.drain(..).map(|(left, right)| left.eq(right));
         join.filter = conjunction(keys.chain(join.filter.take()));
         return Ok(Transformed::yes(LogicalPlan::Join(join)));
@@ -135,15 +135,6 @@ fn filtered(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         plan = plan.filter(condition)?;
     }
     plan.build().map(Transformed::yes)
-}
-
-/// Whether `side` of a join stands after LATERAL.
-fn is_lateral(side: &LogicalPlan) -> bool {
-    match side {
-        LogicalPlan::Subquery(_) => true,
-        LogicalPlan::SubqueryAlias(alias) => is_lateral(&alias.input),
-        _ => false,
-    }
 }
 
 /// What says the same of one row, and `EXISTS` without what does not matter to it.

@@ -5,7 +5,6 @@ use datafusion::{
     error::DataFusionError,
     execution::SessionStateBuilder,
     prelude::{DataFrame, SessionConfig, SessionContext},
-    sql::parser::Statement,
 };
 use futures::{StreamExt, TryStreamExt};
 
@@ -25,15 +24,8 @@ impl Local {
 
     async fn planned(&self, sql: &str) -> datafusion::error::Result<DataFrame> {
         let state = self.session.state();
-        let mut statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
-        conun_planner::as_meant(&mut statement);
-        let mut marked = statement.clone();
-        conun_planner::mark_alone(&mut marked);
-        let plan = state.statement_to_plan(marked).await?;
-        if let Statement::Statement(sql) = &statement {
-            conun_planner::refuse_names(&plan, sql).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        }
-        self.session.execute_logical_plan(plan).await
+        let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
+        self.session.execute_logical_plan(conun_planner::planned(&state, statement).await?).await
     }
 
     pub(super) async fn start(&self, sql: &str) -> Result<Answer> {
