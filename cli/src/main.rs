@@ -36,10 +36,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Stack of a thread: what is planned nests as deep as its statement, whose bounds (planner/src/bounds.rs) fit in with room to spare.
+const STACK: usize = 16 << 20;
+
 fn run(cli: Cli) -> Result<()> {
     let context = Context::load(cli.config.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(async { Box::pin(dispatch(cli.command, &context)).await });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build()?;
+    let dispatched = || runtime.block_on(async { Box::pin(dispatch(cli.command, &context)).await });
+    let result = std::thread::scope(|threads| {
+        let main = std::thread::Builder::new().stack_size(STACK).spawn_scoped(threads, dispatched)?;
+        main.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     // Blocking reads of stdin cannot be interrupted; they must not hold up the exit.
     runtime.shutdown_background();
     result

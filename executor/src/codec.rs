@@ -45,6 +45,12 @@ pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>
         .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
 }
 
+/// Whether a node can read `plan`, which is [encoded](encode_plan): protobuf's decoders bound how deep messages nest.
+#[must_use]
+pub fn nests_too_deeply(plan: &[u8]) -> bool {
+    protobuf::PhysicalPlanNode::decode(plan).is_err()
+}
+
 /// Decodes the plan of a task envelope, which may come from a stranger.
 ///
 /// # Errors

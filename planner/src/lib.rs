@@ -4,6 +4,7 @@
 //! deterministic. What it must not know: nodes, stages, replicas, sockets. Nothing here reads a clock or draws a
 //! random number (planner/clippy.toml).
 
+mod bounds;
 mod passes;
 mod place;
 mod refusal;
@@ -12,6 +13,7 @@ mod statement;
 mod table;
 mod written;
 
+pub use bounds::parsed;
 pub use passes::{corrected, moment::at_moment, refusing};
 pub use place::Place;
 pub use refusal::Refusal;
@@ -51,9 +53,10 @@ pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Er
 }
 
 /// What to write instead of what SQL has and DataFusion has not, by its words.
-const HINTS: [(&str, &str); 3] = [
+const HINTS: [(&str, &str); 4] = [
     ("Invalid function ", "SHOW FUNCTIONS lists them; those of windows need OVER (..)"),
     ("Too many columns! The subquery", "compare each: exists (select 1 from u where u.x = t.x and u.y = t.y)"),
+    ("Unary operator '-' only", "numbers without a sign, as row_number() gives: write 0 - x"),
     ("FETCH clause is not supported", "write LIMIT"),
 ];
 

@@ -32,7 +32,7 @@ impl Place {
         (location.line > 0).then_some(Self { line: location.line, column: location.column })
     }
 
-    fn of_name(name: &ObjectName) -> Option<Self> {
+    pub(crate) fn of_name(name: &ObjectName) -> Option<Self> {
         name.0.first().and_then(ObjectNamePart::as_ident).and_then(|ident| Self::of(ident.span.start))
     }
 }

@@ -14,6 +14,7 @@ use datafusion::{
 };
 
 use crate::{
+    bounds,
     passes::{self, merged_keys::Names, runnable},
     place, plan_error,
     refusal::Refusal,
@@ -36,8 +37,7 @@ pub enum Placement {
 /// [`conun_types::ErrorKind::Data`]: a syntax error, an unknown table or column, a statement that is no query, or one
 /// that cannot be reproduced.
 pub async fn logical_plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
-    let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect).map_err(|e| plan_error(&e))?;
+    let statement = bounds::parsed(state, sql).map_err(|e| plan_error(&e))?;
     // Before planning: it would complain of tables that the statement is about to make.
     if !is_query(&statement) {
         return Err(no_query(&statement, sql));

@@ -210,6 +210,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("select k from t where (k, v) in (select k, v from small)", "Too many columns", "exists (select"),
     ("select lag(k) from t", "Invalid function 'lag'", "need OVER"),
+    ("select -row_number() over () from t", "Unary operator '-' only supports signed", "0 - x"),
     ("select k from t fetch first 3 rows only", "FETCH clause", "LIMIT"),
     (
         "select k from t where exists (select 1 from small s where s.k = t.k union all select 1 from small u where u.v = t.v)",

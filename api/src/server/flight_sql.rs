@@ -32,9 +32,6 @@ use crate::{
     status::{from_datafusion, into_flight, to_status},
 };
 
-/// Longest statement, in bytes.
-const MAX_SQL: usize = 1 << 20;
-
 /// A stream of answers as tonic wants it.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
@@ -52,7 +49,6 @@ impl Service {
 
     /// Plans a statement as a job, with the options that the call's metadata choose.
     async fn submit(&self, sql: &str, headers: &MetadataMap) -> Result<Submitted> {
-        check_length(sql)?;
         self.engine.submit(sql, &options(headers)?).await
     }
 
@@ -72,13 +68,6 @@ impl Service {
         let encoded = FlightDataEncoderBuilder::new().with_schema(schema).build(rows);
         Ok(Response::new(encoded.map_err(Status::from).boxed()))
     }
-}
-
-fn check_length(sql: &str) -> Result<()> {
-    if sql.len() > MAX_SQL {
-        return Err(Error::data(format!("a statement of {} bytes, the limit is {MAX_SQL}", sql.len())));
-    }
-    Ok(())
 }
 
 /// The ticket that gives the rows of `job`.
@@ -180,7 +169,6 @@ impl FlightSqlService for Service {
         query: ActionCreatePreparedStatementRequest,
         _request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        check_length(&query.query).map_err(|e| to_status(&e))?;
         let schema = self.engine.answer_schema(&query.query).await.map_err(|e| to_status(&e))?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: query.query.into_bytes().into(),

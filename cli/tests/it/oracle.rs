@@ -105,3 +105,26 @@ fn subqueries_are_joined_rightly() {
         assert_fails(&net.conun(&["sql", "-c", sql]), 3, &["more than one row"]);
     }
 }
+
+/// Planning walks statements by recursion; the coordinator must outlive those that nest deeply.
+#[test]
+fn deep_statements_end_no_coordinator() {
+    let net = Devnet::up(&["--nodes", "3"]);
+    net.put_flights(&[]);
+    let mixed = |terms: usize| format!("select sum(month{}) from flights", " + day - 1".repeat(terms));
+    let conditions = |n: i32| (0..n).map(|i| format!("flight <> -{i}")).collect::<Vec<_>>().join(" and ");
+    let joins = |n: i32| (0..n).map(|i| format!(" cross join (select {i} as y{i}) t{i}")).collect::<String>();
+    let counted = |rest: String| format!("select count(*) from flights {rest}");
+    let first = |rest: String| format!("select count(*) from (select name from airlines limit 1) a {rest}");
+    for (sql, told) in [
+        (mixed(400), "nests too deeply to be sent"),
+        (mixed(5000), "nests more than 1000 levels deep"),
+        (counted(format!("where {}", conditions(5000))), "nests more than 1000 levels deep"),
+        (first(joins(60)), "the plan of a stage nests too deeply"),
+        (first(joins(1001)), "more than 1000 parts"),
+    ] {
+        assert_fails(&net.conun(&["sql", "-c", &sql]), 3, &[told]);
+    }
+    assert_eq!(net.csv(&counted(format!("where {}", conditions(900)))).lines().last(), Some("336776"));
+    assert_eq!(net.csv(&mixed(15)), local(&mixed(15)));
+}

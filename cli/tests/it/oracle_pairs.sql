@@ -78,3 +78,6 @@ select carrier, max(dep_delay) m, count(*) over () c from flights group by carri
 select carrier, m, c from (select carrier, max(dep_delay) m from flights group by carrier) s cross join (select count(distinct carrier) c from flights) t order by m desc nulls last, carrier limit 3
 select carrier, count(*) over () c from flights group by carrier order by max(dep_delay) desc nulls last limit 1
 select carrier, 16 c from flights order by dep_delay desc nulls last limit 1
+-- Numbers without a sign have differences with one.
+select d, count(*) n from (select row_number() over (order by carrier desc) - row_number() over (order by carrier) d from airlines) s group by d order by d
+select 2 * column1 - 15 - column2 d, 1 n from (values (0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (11, 0), (12, 0), (13, 0), (14, 0), (15, 0)) v cross join (select 1 from airlines limit 1) o order by d

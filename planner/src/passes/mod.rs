@@ -13,6 +13,7 @@
 //! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
 //! | [`outer_columns`] | logical plans | what subqueries compare with the row outside is told apart by name |
 //! | [`similar`] | logical plans | `SIMILAR TO` becomes the regular expression that it means |
+//! | [`differences`] | logical plans | differences of numbers without a sign have one |
 //! | [`set_rows`] | logical plans | `EXCEPT ALL` and `INTERSECT ALL` count equal rows |
 //! | [`merged_keys`] | statements | refuses names that are taken for another column: keys of outer joins by `USING`, ambiguous ones in subqueries |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
@@ -31,6 +32,7 @@
 
 mod correlated;
 pub(crate) mod correlation;
+mod differences;
 pub(crate) mod distinct_order;
 pub(crate) mod false_dependencies;
 mod false_equivalences;
@@ -125,6 +127,7 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     let wrong = |plan: &LogicalPlan| first_of(WRONG, plan, None);
     let mut analyzer: Vec<Analysis> = vec![Arc::new(Refused { name: "wrong", check: wrong })];
     analyzer.push(Arc::new(similar::Similar));
+    analyzer.push(Arc::new(differences::Differences));
     analyzer.extend(Analyzer::new().rules);
     // The flags go by whether values may be NULL, and are made of other values.
     analyzer.push(Arc::new(single_row::SingleRow));

@@ -24,7 +24,7 @@ impl Local {
 
     async fn planned(&self, sql: &str) -> datafusion::error::Result<DataFrame> {
         let state = self.session.state();
-        let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
+        let statement = conun_planner::parsed(&state, sql)?;
         self.session.execute_logical_plan(conun_planner::planned(&state, statement).await?).await
     }
 
