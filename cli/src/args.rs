@@ -427,7 +427,7 @@ pub(crate) struct DevnetUp {
     /// Disk for answers that are given again, 0 for none [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) cache: Option<String>,
-    /// Memory that each node gives one task: 256MiB, 1GiB or 4GiB
+    /// Memory that each node gives one task; rounded down to 256MiB, 1GiB or 4GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
     /// Pay for work: "embedded" keeps a chain in the folder; a URL is that of a development chain (anvil), which gets the

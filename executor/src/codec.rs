@@ -45,10 +45,18 @@ pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> conun_types::Result<Vec<u8>
         .map_err(|e| Error::internal(format!("a plan cannot be encoded: {}", e.strip_backtrace())))
 }
 
-/// Whether a node can read `plan`, which is [encoded](encode_plan): protobuf's decoders bound how deep messages nest.
+/// Whether no node can read `plan`, which is [encoded](encode_plan), as protobuf's decoders bound how deep messages nest.
 #[must_use]
 pub fn nests_too_deeply(plan: &[u8]) -> bool {
-    protobuf::PhysicalPlanNode::decode(plan).is_err()
+    protobuf::PhysicalPlanNode::decode(plan).is_err_and(|e| e.to_string().contains("recursion limit"))
+}
+
+/// What the requester is told of such a plan.
+#[must_use]
+pub fn plan_too_deep() -> Error {
+    Error::data("the plan of a stage nests too deeply to be sent").with_hint(
+        "join or combine fewer tables at once, or store a part of it: conun sql -o FILE, then conun put TABLE FILE",
+    )
 }
 
 /// Decodes the plan of a task envelope, which may come from a stranger.

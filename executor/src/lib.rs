@@ -23,7 +23,7 @@ pub mod trace;
 pub mod whitelist;
 
 pub use crate::block_reader::BlockReaderExec;
-pub use crate::codec::{ConunCodec, decode_plan, encode_plan, nests_too_deeply};
+pub use crate::codec::{ConunCodec, decode_plan, encode_plan, nests_too_deeply, plan_too_deep};
 pub use crate::equivalence_barrier::EquivalenceBarrierExec;
 pub use crate::inputs::{MemoryInputs, TaskInputs};
 pub use crate::run::{TaskOutput, run_task};

@@ -1,5 +1,7 @@
-//! How large statements may be. They come from clients of a coordinator, and what planning makes of them is walked, cloned and dropped
-//! by recursion: one statement could end the process, and all jobs in it.
+//! How large statements may be. They come from clients of a coordinator, and parsing, planning and dropping them walks them by recursion:
+//! one statement could end the process, and all jobs in it.
+//!
+//! Text is bounded first, where the parser itself would go too deep; then what it made of it, before anything else looks at that.
 
 use std::{collections::HashMap, ops::ControlFlow};
 
@@ -10,30 +12,42 @@ use datafusion::{
     sql::{
         parser::{CopyToSource, Statement},
         sqlparser::{
-            ast::{Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, Visit, Visitor},
-            tokenizer::Location,
+            ast::{Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableFactor, Visit, Visitor},
+            dialect::GenericDialect,
+            keywords::Keyword,
+            tokenizer::{Location, Token, TokenWithSpan, Tokenizer},
         },
     },
 };
 
-use crate::{place::Place, refusal::Refusal};
+use crate::place::Place;
 
 /// Most bytes of a statement.
 const MAX_SQL: usize = 1 << 20;
 /// Most levels of an expression: `a and b and c` has three. As many as DuckDB's `max_expression_depth`.
 const MAX_LEVELS: usize = 1000;
-/// Most queries that one set operation after the other combines, tables of one FROM, queries of one WITH: operators nest as deep.
-const MAX_CHAIN: usize = 1000;
+/// Most parts of a statement, each of which is an operator of its plan or more: tables, set operations, queries, windows and pipes, where those of
+/// a query of a WITH count each time that it is read, as DataFusion puts it in there.
+const MAX_PARTS: u64 = 1000;
 /// Most columns of the CUBEs of a query, as in PostgreSQL: each doubles the grouping sets.
 const MAX_CUBE: usize = 12;
-/// Most tables that are read, where a query of a WITH reads its tables each time that it is read itself: DataFusion puts it in there.
-const MAX_READ: u64 = 4096;
+/// Most parentheses that are open at once. Expressions and queries nest 50 deep (`datafusion.sql_parser.recursion_limit`), types without end.
+const MAX_OPEN: usize = 100;
+/// Most brackets in a row, `[1][2][3]` or `int[][][]`.
+const MAX_BRACKETS: usize = 50;
+/// Most types with angle brackets, as in `array<array<int>>`.
+const MAX_ANGLES: usize = 50;
 
-/// Stack that dropping a parsed statement may take for each byte of its text: two bytes make a level, `+a`, and a level takes some
+/// Stack that a parsed statement may take for each byte of its text when it is dropped: two bytes make a level, `+a`, and a level takes some
 /// 200 bytes.
 const STACK_PER_BYTE: usize = 256;
 /// Stack for parsing beside that.
-const STACK_SPARE: usize = 256 << 10;
+const STACK_SPARE: usize = 16 << 20;
+
+const INSTEAD_OF_LEVELS: &str =
+    "write many values as a IN (1, 2, ..), or as a table that is joined; split what is computed from many columns";
+const INSTEAD_OF_PARTS: &str =
+    "ask in several statements, or store what is read often: conun sql -o FILE, then conun put TABLE FILE";
 
 /// The one statement that `sql` is, if it is not larger than planning bears.
 ///
@@ -42,31 +56,80 @@ const STACK_SPARE: usize = 256 << 10;
 pub fn parsed(state: &SessionState, sql: &str) -> Result<Statement> {
     if sql.len() > MAX_SQL {
         let error = Error::data(format!("a statement of {} bytes, the limit is {MAX_SQL}", sql.len()));
-        return Err(external(error.with_hint(INSTEAD_OF_VALUES)));
+        return Err(external(error.with_hint(INSTEAD_OF_LEVELS)));
     }
+    check_text(sql).map_err(external)?;
     let stack = sql.len() * STACK_PER_BYTE + STACK_SPARE;
     stacker::maybe_grow(stack, stack, || {
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect)?;
-        match too_large(&statement) {
-            ControlFlow::Break(refusal) => Err(external(refusal.into())),
+        match check_statement(&statement) {
+            ControlFlow::Break(error) => Err(external(error)),
             ControlFlow::Continue(()) => Ok(statement),
         }
     })
 }
 
-const INSTEAD_OF_VALUES: &str =
-    "write many values as a IN (1, 2, ..), or store them as a table with conun put and join it";
-const INSTEAD_OF_PARTS: &str = "put the parts into one table with conun put, or ask in several statements";
-
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-fn too_large(statement: &Statement) -> ControlFlow<Refusal> {
+/// `construct`, with its place, and what it `does` that is too much.
+fn too_much(construct: &str, place: Option<Place>, does: &str, instead: &str) -> Error {
+    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+    Error::data(format!("{construct}{place} {does}")).with_hint(instead)
+}
+
+/// Refuses what the parser would recurse into beyond its own limit.
+fn check_text(sql: &str) -> std::result::Result<(), Error> {
+    // What is no SQL is told by the parser.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect, sql).tokenize_with_location() else { return Ok(()) };
+    let tokens = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let (mut open, mut brackets, mut angles, mut before) = (0_usize, 0, 0, &Token::EOF);
+    for TokenWithSpan { token, span } in tokens {
+        match token {
+            Token::LParen => open += 1,
+            Token::RParen => open = open.saturating_sub(1),
+            Token::LBracket if *before == Token::RBracket => brackets += 1,
+            Token::LBracket => brackets = 1,
+            Token::Lt if matches!(keyword(before), Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP)) => {
+                angles += 1
+            }
+            _ => (),
+        }
+        let refused = match (keyword(before), keyword(token)) {
+            (Some(word @ (Keyword::PIVOT | Keyword::UNPIVOT | Keyword::MATCH_RECOGNIZE)), _)
+                if *token == Token::LParen =>
+            {
+                Some((format!("{word:?}"), "is not planned"))
+            }
+            (Some(Keyword::EXPLAIN), Some(Keyword::EXPLAIN)) => {
+                Some(("EXPLAIN".to_owned(), "explains no other EXPLAIN"))
+            }
+            _ if open > MAX_OPEN || brackets > MAX_BRACKETS || angles > MAX_ANGLES => {
+                Some((format!("'{token}'"), "stands within too many others"))
+            }
+            _ => None,
+        };
+        if let Some((construct, does)) = refused {
+            return Err(too_much(&construct, Place::of(span.start), does, "write the statement without it"));
+        }
+        before = token;
+    }
+    Ok(())
+}
+
+fn keyword(token: &Token) -> Option<Keyword> {
+    match token {
+        Token::Word(word) => Some(word.keyword),
+        _ => None,
+    }
+}
+
+fn check_statement(statement: &Statement) -> ControlFlow<Error> {
     let mut bounds = Bounds::default();
     match statement {
         Statement::Statement(sql) => sql.visit(&mut bounds),
-        Statement::Explain(explain) => too_large(&explain.statement),
+        Statement::Explain(explain) => check_statement(&explain.statement),
         Statement::CopyTo(copy) => match &copy.source {
             CopyToSource::Query(query) => query.visit(&mut bounds),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
@@ -84,105 +147,119 @@ fn too_large(statement: &Statement) -> ControlFlow<Refusal> {
 struct Bounds {
     /// Expressions around the place where it is.
     levels: usize,
-    /// Tables read so far by the query of a WITH in which it is, or else by the statement.
-    read: u64,
-    /// The queries of WITHs around and before: by their place in memory, their names and what was read before them.
+    /// Parts so far of the query of a WITH in which it is, or else of the statement.
+    parts: u64,
+    /// The queries of WITHs that are not looked at to the end, by their place in memory: their names, and the parts before them.
     named: HashMap<*const Query, (String, u64)>,
-    /// How many tables the query of a name reads; the most, where there are several of a name.
-    reads: HashMap<String, u64>,
+    /// For each query around that has a WITH, by name: the parts of its queries that have been looked at.
+    known: Vec<HashMap<String, u64>>,
+}
+
+impl Bounds {
+    fn add(&mut self, parts: u64, construct: impl FnOnce() -> (String, Option<Place>)) -> ControlFlow<Error> {
+        self.parts = self.parts.saturating_add(parts);
+        if self.parts <= MAX_PARTS {
+            return ControlFlow::Continue(());
+        }
+        let (construct, place) = construct();
+        let does = format!(
+            "is a part too many: a statement has {MAX_PARTS} at most, where a query of a WITH counts wherever it is read"
+        );
+        ControlFlow::Break(too_much(&construct, place, &does, INSTEAD_OF_PARTS))
+    }
 }
 
 impl Visitor for Bounds {
-    type Break = Refusal;
+    type Break = Error;
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refusal> {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
         self.levels += 1;
-        if self.levels <= MAX_LEVELS {
-            return ControlFlow::Continue(());
+        if self.levels > MAX_LEVELS {
+            let does = format!("nests more than {MAX_LEVELS} levels deep");
+            return ControlFlow::Break(too_much("an expression", first_word(expr), &does, INSTEAD_OF_LEVELS));
         }
-        ControlFlow::Break(Refusal {
-            construct: "an expression".to_owned(),
-            place: first_word(expr),
-            reason: "nests more than 1000 levels deep",
-            instead: INSTEAD_OF_VALUES,
-        })
+        match expr {
+            Expr::Function(function) if function.over.is_some() => {
+                self.add(1, || (function.name.to_string(), Place::of_name(&function.name)))
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<Refusal> {
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<Error> {
         self.levels -= 1;
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refusal> {
-        let (mut first, mut operator, mut chain) = (query.body.as_ref(), None, 0);
-        while let SetExpr::SetOperation { left, op, .. } = first {
-            (first, operator, chain) = (left.as_ref(), operator.or(Some(op)), chain + 1);
-        }
-        let place = match first {
-            SetExpr::Select(select) => Place::of(select.select_token.0.span.start),
-            _ => None,
-        };
-        chained(operator.map(ToString::to_string).unwrap_or_default(), chain, place)?;
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
         if let Some((_, before)) = self.named.get_mut(&std::ptr::from_ref(query)) {
-            *before = std::mem::take(&mut self.read);
+            *before = std::mem::take(&mut self.parts);
         }
+        let (operations, first) = set_operations(&query.body);
+        let place = first.and_then(|select| Place::of(select.select_token.0.span.start));
+        self.add(1 + operations + query.pipe_operators.len() as u64, || ("a query".to_owned(), place))?;
         let Some(with) = &query.with else { return ControlFlow::Continue(()) };
+        self.known.push(HashMap::new());
         for table in &with.cte_tables {
             self.named.insert(table.query.as_ref(), (table.alias.name.value.to_lowercase(), 0));
-        }
-        chained("WITH".to_owned(), with.cte_tables.len(), Place::of(with.with_token.0.span.start))
-    }
-
-    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Refusal> {
-        if let Some((name, before)) = self.named.remove(&std::ptr::from_ref(query)) {
-            let reads = std::mem::replace(&mut self.read, before).max(1);
-            self.reads.entry(name).and_modify(|most| *most = reads.max(*most)).or_insert(reads);
         }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Refusal> {
-        let reads = match name.0.as_slice() {
-            [ObjectNamePart::Identifier(name)] => self.reads.get(&name.value.to_lowercase()).copied().unwrap_or(1),
-            _ => 1,
-        };
-        self.read = self.read.saturating_add(reads);
-        if self.read <= MAX_READ {
-            return ControlFlow::Continue(());
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
+        if query.with.is_some() {
+            self.known.pop();
         }
-        ControlFlow::Break(Refusal {
-            construct: name.to_string(),
-            place: Place::of_name(name),
-            reason: "is one table too many: more than 4096 are read, as queries of a WITH are put in wherever they are named",
-            instead: "store what is read often as a table: conun sql -o FILE, then conun put TABLE FILE",
+        if let Some((name, before)) = self.named.remove(&std::ptr::from_ref(query)) {
+            let parts = std::mem::replace(&mut self.parts, before);
+            if let Some(known) = self.known.last_mut() {
+                known.insert(name, parts);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        self.add(1, || match factor {
+            TableFactor::Table { name, .. } => (name.to_string(), Place::of_name(name)),
+            _ => ("a table".to_owned(), None),
         })
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refusal> {
-        let tables = select.from.iter().map(|tables| 1 + tables.joins.len()).sum();
-        let place = Place::of(select.select_token.0.span.start);
-        chained("FROM".to_owned(), tables, place)?;
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Error> {
+        let [ObjectNamePart::Identifier(word)] = name.0.as_slice() else { return ControlFlow::Continue(()) };
+        let word = word.value.to_lowercase();
+        let parts = self.known.iter().rev().find_map(|known| known.get(&word)).copied().unwrap_or(0);
+        self.add(parts, || (name.to_string(), Place::of_name(name)))
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
         let mut cubes = Cubes(0);
         let _all = select.group_by.visit(&mut cubes);
         if cubes.0 <= MAX_CUBE {
             return ControlFlow::Continue(());
         }
-        ControlFlow::Break(Refusal {
-            construct: "CUBE".to_owned(),
-            place,
-            reason: "has more than 12 columns: each doubles the groupings",
-            instead: "name those that are wanted: GROUP BY GROUPING SETS ((a, b), (a), ())",
-        })
+        let does = format!("has more than {MAX_CUBE} columns: each doubles the groupings");
+        let place = Place::of(select.select_token.0.span.start);
+        let instead = "name those that are wanted: GROUP BY GROUPING SETS ((a, b), (a), ())";
+        ControlFlow::Break(too_much("CUBE", place, &does, instead))
     }
 }
 
-/// Refuses a `construct` of too many `parts`.
-fn chained(construct: String, parts: usize, place: Option<Place>) -> ControlFlow<Refusal> {
-    if parts <= MAX_CHAIN {
-        return ControlFlow::Continue(());
+/// How many set operations `body` is of, and its first SELECT. INTERSECT binds tighter, so that there are many on either side.
+fn set_operations(body: &SetExpr) -> (u64, Option<&Select>) {
+    let (mut operations, mut first, mut rest) = (0, None, vec![body]);
+    while let Some(body) = rest.pop() {
+        match body {
+            SetExpr::SetOperation { left, right, .. } => {
+                operations += 1;
+                rest.extend([right.as_ref(), left]);
+            }
+            SetExpr::Select(select) => first = first.or(Some(select.as_ref())),
+            _ => (),
+        }
     }
-    let reason = "has more than 1000 parts";
-    ControlFlow::Break(Refusal { construct, place, reason, instead: INSTEAD_OF_PARTS })
+    (operations, first)
 }
 
 /// Columns of CUBEs.

@@ -15,7 +15,7 @@ use datafusion::{
 
 use crate::{
     bounds,
-    passes::{self, merged_keys::Names, runnable},
+    passes::{self, merged_keys::Names, nesting, runnable},
     place, plan_error,
     refusal::Refusal,
     table::ShardTable,
@@ -106,6 +106,7 @@ pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<A
     let physical = state.create_physical_plan(plan).await.map_err(|e| plan_error(&e))?;
     if placement(plan)? == Placement::Network {
         runnable::check(&physical)?;
+        nesting::check(&physical)?;
     }
     Ok(physical)
 }

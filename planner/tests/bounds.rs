@@ -45,29 +45,45 @@ fn cube(n: usize) -> String {
     format!("select count(*) from t group by cube ({})", many(n, |i| format!("k + {i}"), ", "))
 }
 
+fn squared(n: usize) -> String {
+    let queries = many(n, |i| format!("q{} as (select k + k k from q{i})", i + 1), ", ");
+    format!("with q0 as (select k from t), {queries} select k from q{n} where k > 1")
+}
+
 #[tokio::test]
 async fn what_is_too_large_is_refused_by_name() {
     let levels = "an expression (line 1, column 23) nests more than 1000 levels deep";
+    let query = "a query (line 1, column 1) is a part too many";
     for (sql, begin, hint) in [
         (conditions(1001), levels, "IN (1, 2, ..)"),
-        (conditions(50_000), levels, "conun put"),
-        (format!("explain {}", conditions(1001)), "an expression (line 1, column 31) nests", "conun put"),
+        (conditions(50_000), levels, "IN (1, 2, ..)"),
+        (format!("explain {}", conditions(1001)), "an expression (line 1, column 31) nests", "IN"),
         (format!("{} limit", conditions(40_000)), "sql parser error", ""),
-        (summands(1001, "+v"), "an expression (line 1, column 8) nests", "conun put"),
-        (summands(300_000, "+v"), "an expression (line 1, column 8) nests", "conun put"),
+        (summands(1001, "+v"), "an expression (line 1, column 8) nests", "split"),
+        (summands(300_000, "+v"), "an expression (line 1, column 8) nests", "split"),
         (summands(30, "+v-1"), "an expression nests too deeply to be sent", "CASE"),
-        (format!("copy ({}) to 'x.csv'", conditions(30_000)), "an expression (line 1, column 29) nests", "conun put"),
-        (set(" union all ", 1002), "UNION (line 1, column 1) has more than 1000 parts", "one table"),
-        (set(" except ", 20_000), "EXCEPT (line 1, column 1) has", "one table"),
-        (chain(1001), "WITH (line 1, column 1) has", "one table"),
-        (format!("select 1 from t{}", ", t".repeat(1000)), "FROM (line 1, column 1) has", "one table"),
-        (doubled(40), "q12 (line 1, column 501) is one table too many", "conun sql -o"),
-        (cube(13), "CUBE (line 1, column 1) has more than 12 columns", "GROUPING SETS"),
+        (format!("copy ({}) to 'x.csv'", conditions(30_000)), "an expression (line 1, column 29) nests", "IN"),
+        (set(" union all ", 1001), query, "several statements"),
+        (set(" except ", 20_000), query, "several statements"),
+        (format!("select 0 union {}", set(" intersect ", 20_000)), query, "several statements"),
+        (format!("select 1 a {}", "|> as x ".repeat(20_000)), query, "several statements"),
+        (format!("select 1 from t{}", ", t".repeat(1000)), "t (line 1, column 3012) is a part too many", "conun put"),
+        (format!("select 1 from (t{}) x", " cross join t".repeat(1000)), "t (line 1, column ", "conun put"),
         (
-            format!("select '{}'", "x".repeat(1 << 20)),
-            "a statement of 1048585 bytes, the limit is 1048576",
-            "conun put",
+            format!("select {} from t", many(1001, |i| format!("sum(k) over (order by k + {i})"), ", ")),
+            "sum (line 1, ",
+            "",
         ),
+        (doubled(40), "q7 (line 1, column ", "conun sql -o"),
+        (format!("with a as ({0}) select * from a, a", set(" union ", 600)), "a (line 1, column ", ""),
+        (squared(300), "the plan of a stage nests too deeply", "conun sql -o"),
+        (cube(13), "CUBE (line 1, column 1) has more than 12 columns", "GROUPING SETS"),
+        (format!("select '{}'", "x".repeat(1 << 20)), "a statement of 1048585 bytes, the limit is 1048576", "IN"),
+        (format!("select null::{}", "map(".repeat(200_000)), "'(' (line 1, column 417) stands within", ""),
+        (format!("select null::{}", "array<".repeat(100_000)), "'<' (line 1, ", ""),
+        (format!("select null::int{}", "[]".repeat(400_000)), "'[' (line 1, ", ""),
+        ("explain ".repeat(100_000), "EXPLAIN (line 1, column 9) explains no other", ""),
+        (format!("select 1 from t {}", "pivot (x) ".repeat(9)), "PIVOT (line 1, column 23) is not planned", ""),
     ] {
         let error = plan(&sql).await.unwrap_err();
         let shown = &sql[..sql.len().min(60)];
@@ -87,16 +103,20 @@ fn what_is_as_large_as_may_be_is_planned() {
 
 async fn large_ones_are_planned() {
     for sql in [
-        conditions(950),
-        summands(950, "+v"),
-        summands(17, "+v-1"),
+        conditions(999),
+        summands(999, "+v"),
+        summands(18, "+v-1"),
         set(" union all ", 1000),
-        chain(200),
+        set(" except ", 1000),
+        format!("select 0 union {}", set(" intersect ", 999)),
+        chain(480),
         doubled(7),
-        cube(8),
+        squared(30),
+        cube(12),
+        format!("select 1 a {}", "|> as x ".repeat(999)),
         format!("select k in ({}) from t", many(20_000, |i| i.to_string(), ", ")),
         format!("select case {} end from t", many(2000, |i| format!("when k = {i} then {i}"), " ")),
-        format!("select {}", ["(select max(k) from t)"; 100].join(" + ")),
+        format!("select {}", ["(select max(k) from t)"; 300].join(" + ")),
     ] {
         let planned = plan(&sql).await;
         assert!(planned.is_ok(), "{}: {planned:?}", &sql[..sql.len().min(60)]);

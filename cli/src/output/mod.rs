@@ -38,16 +38,18 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a file's extension asks for.
-    pub(crate) fn of_path(path: &std::path::Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "json" => Some(Self::Json),
-            "ndjson" | "jsonl" => Some(Self::Ndjson),
-            "md" => Some(Self::Markdown),
-            "parquet" => Some(Self::Parquet),
-            "arrow" | "arrows" => Some(Self::Arrow),
-            _ => None,
+    /// The format that a file's extension asks for, CSV where there is none.
+    pub(crate) fn of_path(path: &std::path::Path) -> Result<Self> {
+        let Some(extension) = path.extension() else { return Ok(Self::Csv) };
+        match extension.to_ascii_lowercase().to_str() {
+            Some("csv") => Ok(Self::Csv),
+            Some("json") => Ok(Self::Json),
+            Some("ndjson" | "jsonl") => Ok(Self::Ndjson),
+            Some("md") => Ok(Self::Markdown),
+            Some("parquet") => Ok(Self::Parquet),
+            Some("arrow" | "arrows") => Ok(Self::Arrow),
+            _ => Err(Error::usage(format!("no format is known by the extension of {}", path.display()))
+                .with_hint("say which with --format: csv, json, ndjson, markdown, parquet, arrow or table")),
         }
     }
 

@@ -52,6 +52,12 @@ fn output_files_appear_complete_or_not_at_all() {
     let out = path.to_str().unwrap();
     stdout(&run(&["sql", "-o", out, "-c", "select 42 as answer"]));
     assert_fails(&run(&["sql", "-o", "nowhere/x.csv", "-c", "select 1"]), 2, &["no folder nowhere"]);
+    assert_fails(
+        &run(&["sql", "-o", "x.xlsx", "-c", "select 1"]),
+        2,
+        &["no format is known by the extension of x.xlsx"],
+    );
+    assert_fails(&run(&["sql", "--local", "--budget", "1", "-c", "select 1"]), 2, &["budgets need a network"]);
     let back = format!("select answer from '{out}'");
     assert_eq!(stdout(&run(&["sql", "--format", "csv", "-c", &back])), "answer\n42\n");
     let failing = dir.path().join("no.csv");

@@ -30,8 +30,7 @@ impl Prepared {
     pub(crate) fn new(job: JobId, stage: StageTask, shards: Vec<InputShard>, most: MemoryClass) -> Result<Self> {
         let plan = conun_executor::encode_plan(&stage.plan)?;
         if conun_executor::nests_too_deeply(&plan) {
-            return Err(conun_types::Error::data("the plan of a stage nests too deeply to be sent")
-                .with_hint("join or combine fewer tables at once, or store a part of it: conun sql -o FILE, then conun put TABLE FILE"));
+            return Err(conun_executor::plan_too_deep());
         }
         let input: Volume = shards.iter().map(|s| s.volume).chain(stage.blocks.iter().map(|b| b.volume)).sum();
         let envelope = TaskEnvelope {

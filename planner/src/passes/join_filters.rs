@@ -3,6 +3,8 @@
 //! DataFusion moves conditions through joins while the plan is logical, and again when it is physical. There it takes a column for one of the other
 //! side of the same name, once it has swapped the sides: `from f right join a on a.k = f.k where f.k is null` would look for rows of `a` without a key.
 //! So what the second rule moves stops above joins.
+//! It stops above projections that compute from what another one computed, too: what may go below has done so before, and a condition that was
+//! left above because it would outgrow one ([`rows_of_none`](super::rows_of_none)) would do so here.
 
 use std::{fmt, sync::Arc};
 
@@ -15,65 +17,80 @@ use datafusion::{
     },
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties},
+    physical_expr::expressions::{Column, Literal},
+    physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, projection::ProjectionExec},
 };
 
 use super::{Narrowed, PhysicalRule};
 
-/// `rules`, of which those that move conditions stop above joins.
+/// `rules`, of which those that move conditions stop above joins and projections.
 pub(super) fn kept(mut rules: Vec<PhysicalRule>) -> Vec<PhysicalRule> {
     for rule in rules.iter_mut().filter(|rule| rule.name().starts_with("FilterPushdown")) {
-        *rule = Arc::new(Narrowed { rule: Arc::clone(rule), run: between_joins });
+        *rule = Arc::new(Narrowed { rule: Arc::clone(rule), run: in_parts });
     }
     rules
 }
 
-/// `plan` after `rule` was run on each of its parts between joins.
-fn between_joins(
+/// `plan` after `rule` was run on each of its parts between joins and such projections.
+fn in_parts(
     rule: &PhysicalRule,
     plan: Arc<dyn ExecutionPlan>,
     config: &ConfigOptions,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let mut joins = Vec::new();
-    let part = without_joins(plan, &mut joins)?;
+    let mut barriers = Vec::new();
+    let part = cut(plan, &mut barriers)?;
     let part = rule.optimize(part, config)?;
-    let joins = joins.into_iter().map(|join| between_joins(rule, join, config)).collect::<Result<Vec<_>>>()?;
+    let barriers = barriers.into_iter().map(|below| in_parts(rule, below, config)).collect::<Result<Vec<_>>>()?;
     part.transform_up(|node| match node.downcast_ref::<Aside>() {
-        Some(aside) => Ok(Transformed::yes(Arc::clone(&joins[aside.join]))),
+        Some(aside) => Ok(Transformed::yes(Arc::clone(&barriers[aside.place]))),
         None => Ok(Transformed::no(node)),
     })
     .data()
 }
 
-/// `plan` with the first joins below it put aside among `joins`.
-fn without_joins(
-    plan: Arc<dyn ExecutionPlan>,
-    joins: &mut Vec<Arc<dyn ExecutionPlan>>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    let before = joins.len();
+/// `plan` with the first of these below it put aside among `barriers`.
+fn cut(plan: Arc<dyn ExecutionPlan>, barriers: &mut Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    let before = barriers.len();
     let mut children = Vec::new();
     for child in plan.children() {
-        children.push(match child.name().contains("Join") {
+        children.push(match child.name().contains("Join") || computes_twice(child) {
             true => {
-                joins.push(Arc::clone(child));
-                Arc::new(Aside { join: joins.len() - 1, properties: Arc::clone(child.properties()) })
+                barriers.push(Arc::clone(child));
+                Arc::new(Aside { place: barriers.len() - 1, properties: Arc::clone(child.properties()) })
             }
-            false => without_joins(Arc::clone(child), joins)?,
+            false => cut(Arc::clone(child), barriers)?,
         });
     }
-    if joins.len() == before { Ok(plan) } else { plan.replace_children(children, RECOMPUTE) }
+    if barriers.len() == before { Ok(plan) } else { plan.replace_children(children, RECOMPUTE) }
 }
 
-/// Where a join was put aside.
+/// Whether `plan` is a projection that computes from what another one has computed.
+fn computes_twice(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let mut below = plan.children();
+    while let (true, [child]) = (computes(plan), below.as_slice()) {
+        if computes(child) {
+            return true;
+        }
+        below = child.children();
+    }
+    false
+}
+
+fn computes(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let projection = plan.downcast_ref::<ProjectionExec>();
+    projection.is_some_and(|p| p.expr().iter().any(|given| !given.expr.is::<Column>() && !given.expr.is::<Literal>()))
+}
+
+/// Where a join or a projection was put aside.
 #[derive(Debug)]
 struct Aside {
-    join: usize,
+    place: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl DisplayAs for Aside {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "join {}", self.join)
+        write!(f, "part {}", self.place)
     }
 }
 
@@ -89,6 +106,6 @@ impl ExecutionPlan for Aside {
     conun_executor::leaf_plan!();
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        internal_err!("a join was put aside and is still there")
+        internal_err!("a part of the plan was put aside and is still there")
     }
 }

@@ -13,7 +13,7 @@
 //! | [`correlation`] | logical plans | refuses subqueries that refer to the row outside from where no join keeps rows apart |
 //! | [`outer_columns`] | logical plans | what subqueries compare with the row outside is told apart by name |
 //! | [`similar`] | logical plans | `SIMILAR TO` becomes the regular expression that it means |
-//! | [`differences`] | logical plans | differences of numbers without a sign have one |
+//! | [`differences`] | statements | differences of numbers without a sign have one |
 //! | [`set_rows`] | logical plans | `EXCEPT ALL` and `INTERSECT ALL` count equal rows |
 //! | [`merged_keys`] | statements | refuses names that are taken for another column: keys of outer joins by `USING`, ambiguous ones in subqueries |
 //! | [`subquery_places`] | logical plans | such subqueries in sorts, aggregates, windows, joins and `DISTINCT ON` are projected below |
@@ -25,6 +25,7 @@
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
 //! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none |
 //! | [`refused`] | statements and logical plans | what is refused, for every door |
+//! | [`nesting`] | physical plans | refuses those that nest deeper than their encoding can |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |
 //!
 //! What is pinned rather than rewritten needs no pass here: settings are in the execution profile, and order within a
@@ -40,6 +41,7 @@ mod join_filters;
 mod limited_groups;
 pub(crate) mod merged_keys;
 pub(crate) mod moment;
+pub(crate) mod nesting;
 mod nullability;
 pub(crate) mod outer_columns;
 pub(crate) mod oversized;
@@ -119,7 +121,8 @@ const UNREPRODUCIBLE: &[Refuse] = &[volatile::refusal, window_distinct::refusal,
 ///
 /// # Errors
 /// [`conun_types::ErrorKind::Internal`] where DataFusion has other rules than this build was made for.
-pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
+pub fn corrected(mut builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
+    builder.expr_planners().get_or_insert_default().push(Arc::new(differences::Differences));
     let physical = false_equivalences::hidden(PhysicalOptimizer::new().rules)?;
     let mut logical = Optimizer::new().rules;
     let pushes = place("push_down_filter", logical.iter().map(|rule| rule.name()))?;
@@ -127,7 +130,6 @@ pub fn corrected(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
     let wrong = |plan: &LogicalPlan| first_of(WRONG, plan, None);
     let mut analyzer: Vec<Analysis> = vec![Arc::new(Refused { name: "wrong", check: wrong })];
     analyzer.push(Arc::new(similar::Similar));
-    analyzer.push(Arc::new(differences::Differences));
     analyzer.extend(Analyzer::new().rules);
     // The flags go by whether values may be NULL, and are made of other values.
     analyzer.push(Arc::new(single_row::SingleRow));

@@ -2,12 +2,12 @@
 //!
 //! DataFusion moves conditions below aggregates that are on keys alone. One that is on no column at all is moved as well, for example one that
 //! contradicts itself, or that is on a constant: `select n from (select count(*) n, 1 k from t) where k = 2` would count no rows,
-//! and give a row. Such conditions stay above.
+//! and give a row. Such conditions stay above. So do those that would outgrow a projection.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use datafusion::{
-    common::tree_node::Transformed,
+    common::tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     error::Result,
     logical_expr::{
         Aggregate, EmptyRelation, Expr, Filter, LogicalPlan, lit,
@@ -33,6 +33,9 @@ impl OptimizerRule for PushDown {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if outgrows(&plan)? {
+            return Ok(Transformed::no(plan));
+        }
         let Some((conditions, aggregate)) = of_aggregate(&plan) else { return self.0.rewrite(plan, config) };
         let conditions = simplify_predicates(conditions)?;
         if conditions.contains(&lit(false)) {
@@ -54,6 +57,35 @@ impl OptimizerRule for PushDown {
         let differs = rewritten != plan;
         Ok(Transformed::new_transformed(rewritten, differs))
     }
+}
+
+/// Most parts of a condition below a projection: each of its columns becomes what it is computed from, and where that is one of two others,
+/// which are of two others each, every projection doubles the condition.
+const MAX_PARTS: usize = 10_000;
+
+/// Whether `plan` is a filter whose condition would be too large below the projection that it is of.
+fn outgrows(plan: &LogicalPlan) -> Result<bool> {
+    let LogicalPlan::Filter(Filter { predicate, input, .. }) = plan else { return Ok(false) };
+    let LogicalPlan::Projection(projection) = input.as_ref() else { return Ok(false) };
+    let mut sizes = HashMap::new();
+    for ((_, field), expr) in projection.schema.iter().zip(&projection.expr) {
+        sizes.insert(field.name().as_str(), parts(expr, |_| 1)?);
+    }
+    let size = parts(predicate, |expr| match expr {
+        Expr::Column(column) => sizes.get(column.name.as_str()).copied().unwrap_or(1),
+        _ => 1,
+    })?;
+    Ok(size > MAX_PARTS)
+}
+
+/// The sum of what the parts of `expr` count.
+fn parts(expr: &Expr, count: impl Fn(&Expr) -> usize) -> Result<usize> {
+    let mut sum: usize = 0;
+    expr.apply(|part| {
+        sum = sum.saturating_add(count(part));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(sum)
 }
 
 fn filter(condition: Expr, input: LogicalPlan) -> Result<LogicalPlan> {

@@ -44,8 +44,9 @@ enum Session {
 impl Session {
     async fn open(args: &Sql, context: &Context) -> Result<Self> {
         if args.local || context.url(&args.connect).is_none() {
-            if args.max_error.is_some() || args.verify.is_some() {
-                return Err(Error::usage("verification needs a network").with_hint("give a coordinator with --connect"));
+            if args.max_error.is_some() || args.verify.is_some() || args.budget.is_some() {
+                return Err(Error::usage("verification and budgets need a network")
+                    .with_hint("give a coordinator with --connect"));
             }
             return Ok(Self::Local(Local::new()?));
         }
@@ -92,8 +93,11 @@ struct Output {
 
 impl Output {
     fn new(args: &Sql, context: &Context) -> Result<Self> {
-        let by_file = args.output.as_deref().map(|path| Format::of_path(path).unwrap_or(Format::Csv));
         let flag = args.format.or(args.json.then_some(Format::Json));
+        let by_file = match &args.output {
+            Some(path) if flag.is_none() => Some(Format::of_path(path)?),
+            _ => None,
+        };
         let format = flag.or(by_file).or(context.config.format).unwrap_or(Format::Table);
         let on_terminal = args.output.is_none() && std::io::stdout().is_terminal();
         if on_terminal && format.is_binary() {
