@@ -116,7 +116,7 @@ async fn large_ones_are_planned() {
         format!("select 1 a {}", "|> as x ".repeat(999)),
         format!("select k in ({}) from t", many(20_000, |i| i.to_string(), ", ")),
         format!("select case {} end from t", many(2000, |i| format!("when k = {i} then {i}"), " ")),
-        format!("select {}", ["(select max(k) from t)"; 300].join(" + ")),
+        format!("select {}", ["(select max(k) from t)"; 30].join(" + ")),
     ] {
         let planned = plan(&sql).await;
         assert!(planned.is_ok(), "{}: {planned:?}", &sql[..sql.len().min(60)]);
