@@ -8,14 +8,15 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, RecordBatch, RecordBatchOptions},
     compute::{cast, concat_batches},
-    datatypes::SchemaRef,
+    datatypes::{Schema, SchemaRef},
 };
 use bytes::Bytes;
 use conun_types::{Cid, Error, Result, wire::MAX_BLOCK};
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
     basic::{Compression, ZstdLevel},
-    file::properties::{EnabledStatistics, WriterProperties},
+    file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
+    schema::types::ColumnPath,
 };
 
 /// Usual size of a shard, in bytes.
@@ -137,7 +138,8 @@ impl ShardWriter {
     }
 
     fn open(&self) -> Result<ArrowWriter<Vec<u8>>> {
-        ArrowWriter::try_new(Vec::new(), self.schema.clone(), Some(properties()?)).map_err(unstorable)
+        let properties = without_float_statistics(properties()?, &self.schema).build();
+        ArrowWriter::try_new(Vec::new(), self.schema.clone(), Some(properties)).map_err(unstorable)
     }
 
     fn close(&mut self, shards: &mut Vec<Shard>) -> Result<()> {
@@ -156,7 +158,18 @@ fn unstorable(error: impl std::fmt::Display) -> Error {
     Error::data(format!("cannot store these rows: {error}"))
 }
 
-fn properties() -> Result<WriterProperties> {
+/// `properties` without statistics of the columns of `schema` that are floats. Parquet leaves NaN out of them, and readers would pass over its
+/// rows, though it is more than any number: `x > 10` would give what depends on which rows are stored together.
+#[must_use]
+pub fn without_float_statistics(properties: WriterPropertiesBuilder, schema: &Schema) -> WriterPropertiesBuilder {
+    let floats = schema.fields().iter().filter(|field| field.data_type().is_floating());
+    floats.fold(properties, |properties, field| {
+        let column = ColumnPath::new(vec![field.name().clone()]);
+        properties.set_column_statistics_enabled(column, EnabledStatistics::None)
+    })
+}
+
+fn properties() -> Result<WriterPropertiesBuilder> {
     let level = ZstdLevel::try_new(3).map_err(|e| Error::internal(e.to_string()))?;
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -164,8 +177,7 @@ fn properties() -> Result<WriterProperties> {
         .set_offset_index_disabled(true)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_created_by("conun".to_owned())
-        .build())
+        .set_created_by("conun".to_owned()))
 }
 
 /// The batch under the stored schema: layouts made plain, metadata dropped.
@@ -211,7 +223,7 @@ pub fn read(bytes: Bytes) -> Result<(SchemaRef, Vec<RecordBatch>)> {
 mod tests {
     use arrow::{
         array::{Float64Array, Int64Array, StringArray},
-        datatypes::{DataType, Field, Schema},
+        datatypes::{DataType, Field},
     };
     use proptest::prelude::*;
 
@@ -231,6 +243,15 @@ mod tests {
             Arc::new((0..count).map(text).collect::<StringArray>()),
         ];
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+    }
+
+    #[test]
+    fn readers_pass_over_no_nan() {
+        let shards = shards(&rows(10, 1), &[], MIN_SHARD_SIZE);
+        let file = ParquetRecordBatchReaderBuilder::try_new(shards[0].bytes.clone()).unwrap();
+        let columns = file.metadata().row_group(0).columns();
+        let told: Vec<bool> = columns.iter().map(|column| column.statistics().is_some()).collect();
+        assert_eq!(told, [true, false, true]);
     }
 
     fn shards(batch: &RecordBatch, cuts: &[usize], size: u64) -> Vec<Shard> {

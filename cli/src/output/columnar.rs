@@ -1,6 +1,7 @@
 //! Parquet and Arrow IPC: the rows as they are, for other programs.
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef, ipc::writer::StreamWriter};
+use conun_storage::shard::without_float_statistics;
 use conun_types::{Error, Result};
 use parquet::{
     arrow::ArrowWriter,
@@ -15,7 +16,8 @@ pub(super) struct Parquet(ArrowWriter<Target>);
 
 impl Parquet {
     pub(super) fn new(schema: &SchemaRef, target: Target) -> Result<Self> {
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let zstd = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
+        let properties = without_float_statistics(zstd, schema).build();
         ArrowWriter::try_new(target, schema.clone(), Some(properties)).map(Self).map_err(|e| failed(&e))
     }
 }
