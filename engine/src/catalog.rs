@@ -35,7 +35,7 @@ impl SchemaProvider for NetworkTables {
                 Some(hint) => format!("{} ({hint})", error.message),
                 None => error.message,
             })),
-            Err(error) => Err(DataFusionError::External(Box::new(error))),
+            Err(error) => Err(conun_planner::external(error)),
         }
     }
 

@@ -300,12 +300,7 @@ pub(crate) fn scanned_shards(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Cid>> 
     plan.apply(|node| {
         let scan = node.downcast_ref::<DataSourceExec>().and_then(|s| s.data_source().downcast_ref::<FileScanConfig>());
         for file in scan.iter().flat_map(|s| &s.file_groups).flat_map(|g| g.files()) {
-            let cid: Cid = file
-                .object_meta
-                .location
-                .as_ref()
-                .parse()
-                .map_err(|e: Error| datafusion::error::DataFusionError::External(Box::new(e)))?;
+            let cid: Cid = file.object_meta.location.as_ref().parse().map_err(conun_planner::external)?;
             if seen.insert(cid) {
                 shards.push(cid);
             }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use conun_planner::Placement;
+use conun_planner::{Placement, external};
 use conun_types::Error;
 use datafusion::{
     catalog::Session,
-    error::{DataFusionError, Result},
+    error::Result,
     execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext, context::QueryPlanner},
     logical_expr::LogicalPlan,
     physical_expr::EquivalenceProperties,
@@ -42,10 +42,6 @@ impl fmt::Debug for NetworkPlanner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NetworkPlanner")
     }
-}
-
-fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 #[async_trait]

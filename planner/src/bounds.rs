@@ -7,7 +7,7 @@ use std::{collections::HashMap, ops::ControlFlow};
 
 use conun_types::Error;
 use datafusion::{
-    error::{DataFusionError, Result},
+    error::Result,
     execution::SessionState,
     sql::{
         parser::{CopyToSource, Statement},
@@ -15,12 +15,16 @@ use datafusion::{
             ast::{Expr, ObjectName, ObjectNamePart, Query, Select, SetExpr, TableFactor, Visit, Visitor},
             dialect::GenericDialect,
             keywords::Keyword,
-            tokenizer::{Location, Token, TokenWithSpan, Tokenizer},
+            tokenizer::{Token, TokenWithSpan, Tokenizer},
         },
     },
 };
 
-use crate::place::Place;
+use crate::{
+    external,
+    place::{self, Place},
+    refusal::refused,
+};
 
 /// Most bytes of a statement.
 const MAX_SQL: usize = 1 << 20;
@@ -69,16 +73,6 @@ pub fn parsed(state: &SessionState, sql: &str) -> Result<Statement> {
     })
 }
 
-fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
-/// `construct`, with its place, and what it `does` that is too much.
-fn too_much(construct: &str, place: Option<Place>, does: &str, instead: &str) -> Error {
-    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-    Error::data(format!("{construct}{place} {does}")).with_hint(instead)
-}
-
 /// Refuses what the parser would recurse into beyond its own limit.
 fn check_text(sql: &str) -> std::result::Result<(), Error> {
     // What is no SQL is told by the parser.
@@ -96,7 +90,7 @@ fn check_text(sql: &str) -> std::result::Result<(), Error> {
             }
             _ => (),
         }
-        let refused = match (keyword(before), keyword(token)) {
+        let unplannable = match (keyword(before), keyword(token)) {
             (Some(word @ (Keyword::PIVOT | Keyword::UNPIVOT | Keyword::MATCH_RECOGNIZE)), _)
                 if *token == Token::LParen =>
             {
@@ -110,8 +104,8 @@ fn check_text(sql: &str) -> std::result::Result<(), Error> {
             }
             _ => None,
         };
-        if let Some((construct, does)) = refused {
-            return Err(too_much(&construct, Place::of(span.start), does, "write the statement without it"));
+        if let Some((construct, does)) = unplannable {
+            return Err(refused(&construct, Place::of(span.start), does, "write the statement without it"));
         }
         before = token;
     }
@@ -165,7 +159,7 @@ impl Bounds {
         let does = format!(
             "is a part too many: a statement has {MAX_PARTS} at most, where a query of a WITH counts wherever it is read"
         );
-        ControlFlow::Break(too_much(&construct, place, &does, INSTEAD_OF_PARTS))
+        ControlFlow::Break(refused(&construct, place, &does, INSTEAD_OF_PARTS))
     }
 }
 
@@ -176,7 +170,7 @@ impl Visitor for Bounds {
         self.levels += 1;
         if self.levels > MAX_LEVELS {
             let does = format!("nests more than {MAX_LEVELS} levels deep");
-            return ControlFlow::Break(too_much("an expression", first_word(expr), &does, INSTEAD_OF_LEVELS));
+            return ControlFlow::Break(refused("an expression", place::of_expr(expr), &does, INSTEAD_OF_LEVELS));
         }
         match expr {
             Expr::Function(function) if function.over.is_some() => {
@@ -195,9 +189,8 @@ impl Visitor for Bounds {
         if let Some((_, before)) = self.named.get_mut(&std::ptr::from_ref(query)) {
             *before = std::mem::take(&mut self.parts);
         }
-        let (operations, first) = set_operations(&query.body);
-        let place = first.and_then(|select| Place::of(select.select_token.0.span.start));
-        self.add(1 + operations + query.pipe_operators.len() as u64, || ("a query".to_owned(), place))?;
+        let parts = 1 + set_operations(&query.body) + query.pipe_operators.len() as u64;
+        self.add(parts, || ("a query".to_owned(), place::of_query(&query.body)))?;
         let Some(with) = &query.with else { return ControlFlow::Continue(()) };
         self.known.push(HashMap::new());
         for table in &with.cte_tables {
@@ -242,24 +235,20 @@ impl Visitor for Bounds {
         let does = format!("has more than {MAX_CUBE} columns: each doubles the groupings");
         let place = Place::of(select.select_token.0.span.start);
         let instead = "name those that are wanted: GROUP BY GROUPING SETS ((a, b), (a), ())";
-        ControlFlow::Break(too_much("CUBE", place, &does, instead))
+        ControlFlow::Break(refused("CUBE", place, &does, instead))
     }
 }
 
-/// How many set operations `body` is of, and its first SELECT. INTERSECT binds tighter, so that there are many on either side.
-fn set_operations(body: &SetExpr) -> (u64, Option<&Select>) {
-    let (mut operations, mut first, mut rest) = (0, None, vec![body]);
+/// How many set operations `body` is of. INTERSECT binds tighter, so that there are many on either side.
+fn set_operations(body: &SetExpr) -> u64 {
+    let (mut operations, mut rest) = (0, vec![body]);
     while let Some(body) = rest.pop() {
-        match body {
-            SetExpr::SetOperation { left, right, .. } => {
-                operations += 1;
-                rest.extend([right.as_ref(), left]);
-            }
-            SetExpr::Select(select) => first = first.or(Some(select.as_ref())),
-            _ => (),
+        if let SetExpr::SetOperation { left, right, .. } = body {
+            operations += 1;
+            rest.extend([right.as_ref(), left]);
         }
     }
-    (operations, first)
+    operations
 }
 
 /// Columns of CUBEs.
@@ -273,25 +262,5 @@ impl Visitor for Cubes {
             self.0 += columns.len();
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// Where the first name or value of `expr` stands.
-fn first_word(expr: &Expr) -> Option<Place> {
-    struct Word;
-    impl Visitor for Word {
-        type Break = Location;
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
-            match expr {
-                Expr::Identifier(name) => ControlFlow::Break(name.span.start),
-                Expr::CompoundIdentifier(names) if !names.is_empty() => ControlFlow::Break(names[0].span.start),
-                Expr::Value(value) => ControlFlow::Break(value.span.start),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    match expr.visit(&mut Word) {
-        ControlFlow::Break(start) => Place::of(start),
-        ControlFlow::Continue(()) => None,
     }
 }

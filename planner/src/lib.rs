@@ -52,6 +52,12 @@ pub fn plan_error(error: &datafusion::error::DataFusionError) -> conun_types::Er
     }
 }
 
+/// One of Conun's errors as DataFusion's, of which [`plan_error`] makes it again.
+#[must_use]
+pub fn external(error: conun_types::Error) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
+}
+
 /// What to write instead of what SQL has and DataFusion has not, by its words.
 const HINTS: [(&str, &str); 4] = [
     ("Invalid function ", "SHOW FUNCTIONS lists them; those of windows need OVER (..)"),

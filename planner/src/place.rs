@@ -113,13 +113,35 @@ pub(crate) fn of_subquery(statement: &Statement, what: Stands) -> Option<Place> 
     found(None).or_else(|| found(Some(what)))
 }
 
-/// The first `SELECT` of a query.
-fn of_query(query: &SetExpr) -> Option<Place> {
-    match query {
-        SetExpr::Select(select) => Place::of(select.select_token.0.span.start),
-        SetExpr::Query(query) => of_query(&query.body),
-        SetExpr::SetOperation { left, .. } => of_query(left),
-        _ => None,
+/// The first `SELECT` of a query. To the left there may be thousands.
+pub(crate) fn of_query(mut query: &SetExpr) -> Option<Place> {
+    loop {
+        query = match query {
+            SetExpr::Select(select) => return Place::of(select.select_token.0.span.start),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return None,
+        };
+    }
+}
+
+/// The first name or value of `expr`.
+pub(crate) fn of_expr(expr: &Expr) -> Option<Place> {
+    struct Word;
+    impl Visitor for Word {
+        type Break = Location;
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Location> {
+            match expr {
+                Expr::Identifier(name) => ControlFlow::Break(name.span.start),
+                Expr::CompoundIdentifier(names) if !names.is_empty() => ControlFlow::Break(names[0].span.start),
+                Expr::Value(value) => ControlFlow::Break(value.span.start),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match expr.visit(&mut Word) {
+        ControlFlow::Break(start) => Place::of(start),
+        ControlFlow::Continue(()) => None,
     }
 }
 

@@ -20,7 +20,12 @@ pub struct Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let Refusal { construct, place, reason, instead } = refusal;
-        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-        Self::data(format!("{construct}{place} {reason}")).with_hint(instead)
+        refused(&construct, place, reason, instead)
     }
+}
+
+/// The error of a [`Refusal`] of such parts.
+pub(crate) fn refused(construct: &str, place: Option<Place>, reason: &str, instead: &str) -> Error {
+    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+    Error::data(format!("{construct}{place} {reason}")).with_hint(instead)
 }

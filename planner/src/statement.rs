@@ -6,7 +6,7 @@ use conun_types::{Error, Result, profile};
 use datafusion::{
     common::{TableReference, tree_node::TreeNodeRecursion},
     datasource::source_as_provider,
-    error::{DataFusionError, Result as PlanResult},
+    error::Result as PlanResult,
     execution::{SessionState, context::SQLOptions},
     logical_expr::LogicalPlan,
     physical_plan::ExecutionPlan,
@@ -14,7 +14,7 @@ use datafusion::{
 };
 
 use crate::{
-    bounds,
+    bounds, external,
     passes::{self, merged_keys::Names, nesting, runnable},
     place, plan_error,
     refusal::Refusal,
@@ -79,7 +79,7 @@ pub async fn planned(state: &SessionState, mut statement: Statement) -> PlanResu
     };
     passes::false_dependencies::mark_alone(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
-    names.map_or(Ok(()), |names| names.check(&plan)).map_err(|e| DataFusionError::External(Box::new(e)))?;
+    names.map_or(Ok(()), |names| names.check(&plan)).map_err(external)?;
     Ok(plan)
 }
 

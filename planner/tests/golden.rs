@@ -7,7 +7,7 @@ mod common;
 
 use std::{fmt::Write, sync::Arc};
 
-use common::session;
+use common::{plan, session};
 use datafusion::{
     execution::SessionState,
     physical_plan::{ExecutionPlan, displayable},
@@ -18,8 +18,7 @@ use datafusion::{
 async fn plans(statements: &[&str]) -> String {
     let (state, mut text) = (session(), String::new());
     for sql in statements {
-        let parsed = conun_planner::logical_plan(&state, sql).await.unwrap();
-        let physical = conun_planner::physical_plan(&state, &parsed).await.unwrap();
+        let (parsed, physical) = plan(&state, sql).await.unwrap();
         writeln!(text, "{sql}\n\nbefore:\n{}\n", parsed.display_indent()).unwrap();
         writeln!(text, "after:\n{}\n", state.optimize(&parsed).unwrap().display_indent()).unwrap();
         writeln!(text, "physical:\n{}\n", shown(&physical)).unwrap();

@@ -4,19 +4,13 @@
 
 mod common;
 
-use common::session;
-use conun_types::{Error, ErrorKind};
+use common::{plan, session};
+use conun_types::ErrorKind;
 use datafusion::{
     common::JoinType,
     functions_aggregate::expr_fn::count,
     prelude::{SessionContext, col, lit},
 };
-
-async fn plan(sql: &str) -> Result<(), Error> {
-    let state = session();
-    let logical = conun_planner::logical_plan(&state, sql).await?;
-    conun_planner::physical_plan(&state, &logical).await.map(drop)
-}
 
 /// Statement, then what its error begins with, then a part of the hint.
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -261,7 +255,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
 #[tokio::test]
 async fn a_refusal_names_construct_place_and_alternative() {
     for (sql, begin, hint) in REFUSED {
-        let error = plan(sql).await.unwrap_err();
+        let error = plan(&session(), sql).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Data, "{sql}");
         assert!(error.message.starts_with(begin), "{sql}:\n{}\n{begin}", error.message);
         let given = error.hint.unwrap_or_default();
@@ -362,7 +356,7 @@ const PLANNED: &[&str] = &[
 #[tokio::test]
 async fn what_can_be_reproduced_is_planned() {
     for sql in PLANNED {
-        plan(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        plan(&session(), sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }
 

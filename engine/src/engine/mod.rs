@@ -22,7 +22,6 @@ use conun_types::{
 use datafusion::{
     common::tree_node::TreeNodeRecursion,
     datasource::source_as_provider,
-    error::DataFusionError,
     execution::SessionState,
     logical_expr::LogicalPlan,
     physical_plan::{SendableRecordBatchStream, stream::RecordBatchStreamAdapter},
@@ -412,7 +411,7 @@ impl Engine {
         // Who drops the stream cancels the job; once it has ended, that means nothing.
         let batches = receiver.map_err(move |e: Error| {
             let _ = &cancel;
-            DataFusionError::External(Box::new(e))
+            conun_planner::external(e)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }

@@ -8,7 +8,6 @@ use conun_executor::BlockReaderExec;
 use conun_types::{Error, InputBlock, OutputSpec, Result};
 use datafusion::{
     common::tree_node::{Transformed, TreeNode},
-    error::DataFusionError,
     physical_plan::{ExecutionPlan, Partitioning, repartition::RepartitionExec},
 };
 
@@ -65,7 +64,7 @@ fn replace_readers(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let replaced = plan.transform_up(|node| {
         let Some(reader) = node.downcast_ref::<ShuffleReaderExec>() else { return Ok(Transformed::no(node)) };
-        let partitions = find(reader).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let partitions = find(reader).map_err(conun_planner::external)?;
         blocks.extend(partitions.iter().flatten().copied());
         let partitioning = reader.properties().output_partitioning().clone();
         let ours = BlockReaderExec::try_new(reader.schema(), partitions, partitioning)?;

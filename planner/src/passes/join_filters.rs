@@ -66,14 +66,14 @@ fn cut(plan: Arc<dyn ExecutionPlan>, barriers: &mut Vec<Arc<dyn ExecutionPlan>>)
 
 /// Whether `plan` is a projection that computes from what another one has computed.
 fn computes_twice(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let mut below = plan.children();
-    while let (true, [child]) = (computes(plan), below.as_slice()) {
-        if computes(child) {
-            return true;
-        }
-        below = child.children();
+    computes(plan) && std::iter::successors(only_child(plan), |below| only_child(below)).any(computes)
+}
+
+fn only_child(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+    match plan.children()[..] {
+        [child] => Some(child),
+        _ => None,
     }
-    false
 }
 
 fn computes(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -20,10 +20,10 @@
 //! | [`recursion`] | logical plans | refuses `WITH RECURSIVE` over tables of the network |
 //! | [`oversized`] | logical plans | refuses constants of more than 16 MiB in statements, also where no table of the network is read |
 //! | [`false_equivalences`] | physical plans | what DataFusion falsely believes of rows (of joins, grouping sets, filters, windows, ..) is hidden from it |
-//! | [`join_filters`] | physical plans | conditions that are moved in physical plans stop above joins |
+//! | [`join_filters`] | physical plans | conditions that are moved in physical plans stop above joins, and above projections of projections |
 //! | [`limited_groups`] | physical plans | aggregates below windows are not limited by what is above |
 //! | [`false_dependencies`] | statements and logical plans | what DataFusion believes columns to determine is forgotten |
-//! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none |
+//! | [`rows_of_none`] | logical plans | conditions on no column stay above aggregates that give a row of none, and those above projections that these would make too large |
 //! | [`refused`] | statements and logical plans | what is refused, for every door |
 //! | [`nesting`] | physical plans | refuses those that nest deeper than their encoding can |
 //! | [`runnable`] | physical plans | refuses operators that are not in the execution profile |

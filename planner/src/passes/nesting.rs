@@ -10,11 +10,12 @@ use datafusion::{
         expressions::{BinaryExpr, CaseExpr},
     },
     physical_plan::{
-        ExecutionPlan, Partitioning, coalesce_partitions::CoalescePartitionsExec, repartition::RepartitionExec,
+        ExecutionPlan, coalesce_partitions::CoalescePartitionsExec,
         sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
 };
 
+use super::runnable::is_exchange;
 use crate::plan_error;
 
 /// Most protobuf messages that nest in the plan of a stage: decoders stop at 100, and cutting stages may add some.
@@ -50,10 +51,7 @@ fn of_operator(plan: &Arc<dyn ExecutionPlan>) -> Result<usize> {
 
 /// Whether what `plan` gives is what another stage reads.
 fn begins_stage(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let exchange = plan.downcast_ref::<RepartitionExec>();
-    exchange.is_some_and(|exchange| matches!(exchange.partitioning(), Partitioning::Hash(..)))
-        || plan.is::<CoalescePartitionsExec>()
-        || plan.is::<SortPreservingMergeExec>()
+    is_exchange(plan.as_ref()) || plan.is::<CoalescePartitionsExec>() || plan.is::<SortPreservingMergeExec>()
 }
 
 /// Messages that nest in `expr` as it is sent: `a + b + c` is one with three operands.

@@ -6,7 +6,7 @@ use std::fmt;
 use conun_types::Result;
 use datafusion::{
     common::config::ConfigOptions,
-    error::{DataFusionError, Result as PlanResult},
+    error::Result as PlanResult,
     logical_expr::{
         LogicalPlan,
         planner::{RelationPlanner, RelationPlannerContext, RelationPlanning},
@@ -14,6 +14,8 @@ use datafusion::{
     optimizer::AnalyzerRule,
     sql::sqlparser::ast::TableFactor,
 };
+
+use crate::external;
 
 /// A rule that changes nothing, and fails where `check` does.
 pub(super) struct Refused {
@@ -36,10 +38,6 @@ impl AnalyzerRule for Refused {
         (self.check)(&plan).map_err(external)?;
         Ok(plan)
     }
-}
-
-fn external(error: conun_types::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 /// Refuses `TABLESAMPLE`, of which DataFusion's plans tell nothing.

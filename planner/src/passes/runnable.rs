@@ -19,11 +19,14 @@ pub(crate) fn check(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     super::find_operator(plan, wrong)?.map_or(Ok(()), Err)
 }
 
-fn check_operator(operator: &dyn ExecutionPlan) -> Result<()> {
-    // Where stages end: an exchange by the hash of a key, never by turns.
+/// Whether a stage ends at `operator`: an exchange by the hash of a key, never by turns.
+pub(super) fn is_exchange(operator: &dyn ExecutionPlan) -> bool {
     let exchange = operator.downcast_ref::<RepartitionExec>();
-    let cuts = exchange.is_some_and(|e| matches!(e.partitioning(), Partitioning::Hash(..)));
-    if cuts || profile::OPERATORS.contains(&operator.name()) {
+    exchange.is_some_and(|exchange| matches!(exchange.partitioning(), Partitioning::Hash(..)))
+}
+
+fn check_operator(operator: &dyn ExecutionPlan) -> Result<()> {
+    if is_exchange(operator) || profile::OPERATORS.contains(&operator.name()) {
         return Ok(());
     }
     Err(Error::data(format!("the operator {} is not in the execution profile {}", operator.name(), profile::NAME))

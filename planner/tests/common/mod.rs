@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use conun_planner::{Shard, ShardTable};
-use conun_types::{Cid, Volume};
+use conun_types::{Cid, Error, Volume};
 use datafusion::{
     catalog::{MemorySchemaProvider, SchemaProvider},
     execution::SessionState,
+    logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlan,
 };
 
 /// When statements are planned: 2023-11-14 22:13:20 UTC.
@@ -29,6 +31,13 @@ pub(crate) fn session() -> SessionState {
     table("small", 1, &columns[..3]);
     let state = conun_planner::session_state(conun_planner::session_config().unwrap(), Arc::new(tables)).unwrap();
     conun_planner::at_moment(&state, MOMENT)
+}
+
+/// `sql` as it is planned, and what tasks are cut from.
+pub(crate) async fn plan(state: &SessionState, sql: &str) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>), Error> {
+    let logical = conun_planner::logical_plan(state, sql).await?;
+    let physical = conun_planner::physical_plan(state, &logical).await?;
+    Ok((logical, physical))
 }
 
 const AT: DataType = DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, None);
